@@ -1,0 +1,32 @@
+-- An acceptance is recorded whoever holds the attempt: money has moved. Every other outcome is fenced by the token, and
+-- by an earlier sending, about which a later refusal says nothing.
+with settled as (
+    update charge_attempt
+    set state = case
+            when state not in ('in_flight', 'unknown') then state
+            when $3 in ('rejected', 'not_sent') and possibly_sent then 'unknown'
+            else $3
+        end,
+        token = case when state in ('in_flight', 'unknown') then $2 else token end,
+        settled_at = case when state in ('in_flight', 'unknown') then billing_now() else settled_at end,
+        late_order_at = case when state in ('in_flight', 'unknown') then late_order_at else billing_now() end,
+        upstream_status = $4,
+        platform_order = coalesce($5, platform_order)
+    where id = $1
+        and ($3 = 'charged' and state <> 'charged' or state = 'in_flight' and token = $2)
+    returning id, state, token, billing_month, settled_at, platform_order, request_id
+)
+select
+    now.state as "state!",
+    now.token = $2 as "own!",
+    now.billing_month as "billing_month!",
+    now.settled_at,
+    now.platform_order,
+    (select detached from charge_ledger where id = $1) as "detached!"
+from (
+    select * from settled
+    union all
+    select id, state, token, billing_month, settled_at, platform_order, request_id
+    from charge_attempt
+    where id = $1 and not exists (select from settled)
+) now

@@ -1,0 +1,219 @@
+//! Settings: the environment first, else `<scope>_config.json` in the working directory.
+//!
+//! | environment | key in the file | default |
+//! | --- | --- | --- |
+//! | `SCOPE` or `scope` | names the file | `local` |
+//! | `DATABASE_URL` | `database`: `db_user`, `db_password`, `db_host`, `db_port`, `db_name` | port 5432 |
+//! | `ECOMMERCE_BASE_URL` | `ecommerce.base_url` | |
+//! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
+//! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
+//! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
+//! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
+//! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
+//!
+//! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
+//! `subscribe` starts without the platform's settings.
+
+use std::{env, fs, time::Duration};
+
+use chrono_tz::Tz;
+use lambda_http::http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+
+const MODEL: &str = "model_config.json";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const LONGEST_TIMEOUT_MS: u64 = 60_000;
+
+/// One line that names the setting.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("{variable} is not set, and {file} {problem}")]
+    Missing { variable: &'static str, file: String, problem: String },
+    #[error("{file} is not valid: {reason}")]
+    File { file: String, reason: serde_json::Error },
+    #[error("{setting} is wrong: it must be {expected}")]
+    Wrong { setting: String, expected: &'static str },
+    #[error("the e-commerce platform's client cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// What a configuration file holds; what it does not know, it leaves alone.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct File {
+    database: Option<DatabaseBlock>,
+    ecommerce: Option<EcommerceBlock>,
+    billing_timezone: Option<String>,
+    cors_allow_origin: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct DatabaseBlock {
+    db_user: String,
+    db_password: SecretString,
+    db_host: String,
+    db_port: Value,
+    db_name: String,
+}
+
+impl Default for DatabaseBlock {
+    fn default() -> Self {
+        Self {
+            db_user: String::new(),
+            db_password: SecretString::default(),
+            db_host: String::new(),
+            db_port: Value::from(5432),
+            db_name: String::new(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EcommerceBlock {
+    base_url: Option<String>,
+    api_key: Option<String>,
+    api_secret: Option<String>,
+    timeout_ms: Option<Value>,
+}
+
+/// How to reach the shop's e-commerce platform.
+pub struct EcommerceSettings {
+    /// Without a trailing slash.
+    pub base_url: reqwest::Url,
+    pub api_key: HeaderValue,
+    pub api_secret: HeaderValue,
+    /// The longest that a call-out may take, from before its claim.
+    pub timeout: Duration,
+}
+
+pub struct Settings {
+    file_name: String,
+    file: Option<File>,
+    /// Where the `ecommerce` block was found, and what is in it.
+    ecommerce: (String, EcommerceBlock),
+}
+
+impl Settings {
+    pub fn load() -> Result<Self, ConfigError> {
+        let scope = variable("SCOPE").or_else(|| variable("scope")).unwrap_or_else(|| "local".to_owned());
+        let file_name = format!("{scope}_config.json");
+        let mut file = read(&file_name)?;
+        let ecommerce = match file.as_mut().and_then(|file| file.ecommerce.take()) {
+            Some(block) => (file_name.clone(), block),
+            None => (MODEL.to_owned(), read(MODEL)?.and_then(|model| model.ecommerce).unwrap_or_default()),
+        };
+        Ok(Self { file_name, file, ecommerce })
+    }
+
+    pub fn database(&self) -> Result<PgConnectOptions, ConfigError> {
+        if let Some(url) = variable("DATABASE_URL") {
+            // What it cannot parse it may repeat, password included: its reason is not passed on.
+            return url.parse().map_err(|_| wrong("DATABASE_URL", "postgresql://user:password@host:port/name"));
+        }
+        let missing =
+            |problem: String| ConfigError::Missing { variable: "DATABASE_URL", file: self.file_name.clone(), problem };
+        let Some(file) = &self.file else {
+            return Err(missing(format!("is not in the working directory: copy {MODEL} to it and fill it in")));
+        };
+        let Some(database) = &file.database else { return Err(missing("has no `database`".to_owned())) };
+        for (key, value) in
+            [("db_user", &database.db_user), ("db_host", &database.db_host), ("db_name", &database.db_name)]
+        {
+            if value.is_empty() {
+                return Err(missing(format!("has no `database.{key}`")));
+            }
+        }
+        let port = number(&database.db_port)
+            .and_then(|port| u16::try_from(port).ok())
+            .ok_or_else(|| wrong(format!("`database.db_port` in {}", self.file_name), "a port number"))?;
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(&database.db_host)
+            .port(port)
+            .username(&database.db_user)
+            .database(&database.db_name);
+        Ok(match database.db_password.expose_secret() {
+            "" => options,
+            password => options.password(password),
+        })
+    }
+
+    pub fn ecommerce(&self) -> Result<EcommerceSettings, ConfigError> {
+        let (file, block) = &self.ecommerce;
+        let find = |name: &'static str, key: &str, in_file: &Option<String>| {
+            variable(name).or_else(|| in_file.clone().filter(|value| !value.is_empty())).ok_or_else(|| {
+                ConfigError::Missing {
+                    variable: name,
+                    file: file.clone(),
+                    problem: format!("has no `ecommerce.{key}`"),
+                }
+            })
+        };
+        let header = |name: &'static str, value: String| {
+            let mut value = HeaderValue::try_from(value).map_err(|_| wrong(name, "the value of an HTTP header"))?;
+            value.set_sensitive(true);
+            Ok::<_, ConfigError>(value)
+        };
+        let base_url = find("ECOMMERCE_BASE_URL", "base_url", &block.base_url)?;
+        let base_url = reqwest::Url::parse(base_url.trim_end_matches('/'))
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none())
+            .ok_or_else(|| wrong("ECOMMERCE_BASE_URL", "an http or https URL without a query"))?;
+        let timeout = match variable("ECOMMERCE_TIMEOUT_MS").map(Value::from).or_else(|| block.timeout_ms.clone()) {
+            None => DEFAULT_TIMEOUT,
+            Some(value) => number(&value)
+                .filter(|milliseconds| (1..=LONGEST_TIMEOUT_MS).contains(milliseconds))
+                .map(Duration::from_millis)
+                .ok_or_else(|| wrong("ECOMMERCE_TIMEOUT_MS", "a number of milliseconds from 1 to 60000"))?,
+        };
+        Ok(EcommerceSettings {
+            base_url,
+            api_key: header("ECOMMERCE_API_KEY", find("ECOMMERCE_API_KEY", "api_key", &block.api_key)?)?,
+            api_secret: header("ECOMMERCE_API_SECRET", find("ECOMMERCE_API_SECRET", "api_secret", &block.api_secret)?)?,
+            timeout,
+        })
+    }
+
+    /// Where the billing month begins and ends.
+    pub fn billing_timezone(&self) -> Result<Tz, ConfigError> {
+        self.text("BILLING_TIMEZONE", |file| &file.billing_timezone).map_or(Ok(Tz::UTC), |name| {
+            name.parse().map_err(|_| wrong("BILLING_TIMEZONE", "an IANA name such as America/Sao_Paulo"))
+        })
+    }
+
+    /// The value of `access-control-allow-origin`.
+    pub fn cors_allow_origin(&self) -> Result<HeaderValue, ConfigError> {
+        self.text("CORS_ALLOW_ORIGIN", |file| &file.cors_allow_origin)
+            .map_or(Ok(HeaderValue::from_static("*")), |origin| {
+                HeaderValue::try_from(origin).map_err(|_| wrong("CORS_ALLOW_ORIGIN", "an origin, or *"))
+            })
+    }
+
+    fn text(&self, name: &str, key: impl Fn(&File) -> &Option<String>) -> Option<String> {
+        variable(name).or_else(|| self.file.as_ref().and_then(|file| key(file).clone()))
+    }
+}
+
+fn wrong(setting: impl Into<String>, expected: &'static str) -> ConfigError {
+    ConfigError::Wrong { setting: setting.into(), expected }
+}
+
+/// An empty variable counts as one that is not set.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A number, or its digits in a string.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn read(file: &str) -> Result<Option<File>, ConfigError> {
+    let Ok(text) = fs::read_to_string(file) else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|reason| ConfigError::File { file: file.to_owned(), reason })
+}

@@ -1,0 +1,152 @@
+//! One connection per environment, that survives freeze and thaw and a restart of the database.
+//!
+//! sqlx's own pool asks the server for a sign of life around every use, which doubles the round trips of a request.
+//! Here a dead connection is noticed by the statement that fails on it, which is then sent again on a new one.
+
+use std::{future::Future, time::Duration};
+
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Error,
+    clock::{Budget, Stopwatch},
+};
+
+/// How long a database that does not answer is tried again: a restart takes a few seconds.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+const ONE_CONNECT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
+/// After so long a silence a firewall may have dropped the connection without a word: a ping with a short limit finds
+/// out, where a statement would wait for minutes.
+const SILENCE: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(1);
+
+/// A question to the database, or something for it to record.
+///
+/// It must be safe to repeat: a statement whose answer was lost may have been committed.
+pub trait Query: Sync {
+    type Answer: Send;
+
+    fn ask(&self, connection: &mut PgConnection) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+}
+
+pub struct Database {
+    options: PgConnectOptions,
+    /// Empty before the first use, and while a connection whose statement was cut short is being forgotten.
+    connection: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    connection: PgConnection,
+    last_used: Stopwatch,
+}
+
+impl Database {
+    pub fn new(options: PgConnectOptions) -> Self {
+        let options = options.application_name("beer-club").disable_statement_logging();
+        Self { options, connection: Mutex::new(None) }
+    }
+
+    /// Connects ahead of the first request. Whatever is wrong, that request will find and say.
+    pub async fn warm(&self) {
+        let mut kept = self.connection.lock().await;
+        if kept.is_none()
+            && let Ok(Ok(connection)) = timeout(ONE_CONNECT, PgConnection::connect_with(&self.options)).await
+        {
+            *kept = Some(Kept { connection, last_used: Stopwatch::start() });
+        }
+    }
+
+    /// Asks, and asks again on a new connection when it was lost on the way, until `budget` is over.
+    pub async fn ask<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
+        let mut kept = self.connection.lock().await;
+        let mut lost_since: Option<Stopwatch> = None;
+        loop {
+            // It is out of its place while it works: if this future is dropped or times out, so is the connection,
+            // and with it whatever half of an answer it was to read.
+            let attempt = async {
+                let mut connection = self.connect(kept.take()).await?;
+                let done = query.ask(&mut connection).await;
+                Ok((connection, done))
+            };
+            let error = match timeout(budget.left(), attempt).await {
+                Err(_) => return Err(Error::DatabaseUnavailable(None)),
+                Ok(Ok((connection, Err(error)))) if !matches!(error, Error::DatabaseUnavailable(_)) => {
+                    // Too long a list is given up half-read.
+                    if !matches!(error, Error::PageRequired) {
+                        *kept = Some(Kept { connection, last_used: Stopwatch::start() });
+                    }
+                    return Err(error);
+                }
+                Ok(Ok((connection, Ok(value)))) => {
+                    *kept = Some(Kept { connection, last_used: Stopwatch::start() });
+                    return Ok(value);
+                }
+                Ok(Ok((_, Err(error)))) | Ok(Err(error)) => error,
+            };
+            match &lost_since {
+                None => {
+                    tracing::warn!(error = std::error::Error::source(&error), "database connection lost");
+                    lost_since = Some(Stopwatch::start());
+                }
+                Some(since) if since.elapsed() >= UNREACHABLE => return Err(error),
+                Some(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn connect(&self, kept: Option<Kept>) -> Result<PgConnection, Error> {
+        if let Some(mut kept) = kept {
+            let alive =
+                kept.last_used.elapsed() < SILENCE || matches!(timeout(PING, kept.connection.ping()).await, Ok(Ok(())));
+            if alive {
+                return Ok(kept.connection);
+            }
+        }
+        timeout(ONE_CONNECT, PgConnection::connect_with(&self.options))
+            .await
+            .map_err(|_| Error::DatabaseUnavailable(None))?
+            // Even a wrong password is no more than that to the caller.
+            .map_err(|error| Error::DatabaseUnavailable(Some(error)))
+    }
+}
+
+/// Whether another connection, now or later, may do what this one could not.
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_unavailable_code(&code)),
+        _ => false,
+    }
+}
+
+/// By SQLSTATE, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_unavailable_code(code: &str) -> bool {
+    // connection exceptions · insufficient resources · operator intervention (a shutdown, a cancelled statement)
+    ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+        // A failover left us on a read-only server.
+        || code == "25006"
+        // A deadlock or a serialization failure: rolled back, and nothing stands in the way of another try.
+        || matches!(code, "40001" | "40P01")
+        // A statement prepared before a migration changed what it returns.
+        || code == "0A000"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unavailable_code;
+
+    #[test]
+    fn only_what_another_try_may_heal_is_tried_again() {
+        for code in ["57P01", "57P03", "57014", "08006", "53300", "25006", "40001", "40P01", "0A000"] {
+            assert!(is_unavailable_code(code), "{code}");
+        }
+        for code in ["23503", "23505", "42P01", "22001", "25P02", "XX000"] {
+            assert!(!is_unavailable_code(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Everything that can go wrong, and the one mapping of it to a status and a code.
+
+use lambda_http::http::StatusCode;
+use serde::Serialize;
+use thiserror::Error;
+
+/// Seconds to wait before a database or a platform that was not to be reached is worth another call.
+const RETRY_AFTER: u64 = 2;
+
+/// A refusal or a failure. `Display` is the problem's `detail`, so it says nothing of the failure's inside; that is in
+/// `source`, for the log.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    InvalidRequest(String),
+    #[error("The whole list does not fit one answer. Ask for it in pages: ?limit=100000, then the rel=\"next\" link.")]
+    PageRequired,
+    #[error("There is no club with this id.")]
+    ClubNotFound,
+    #[error("There is no subscription with this id.")]
+    SubscriptionNotFound,
+    #[error("The club is not active.")]
+    ClubNotActive,
+    #[error("This customer already has a subscription to this club.")]
+    AlreadySubscribed,
+    #[error("Another call is charging this subscription right now.")]
+    ChargeInProgress { retry_after: u64 },
+    #[error("{}", outcome_unknown(*stuck))]
+    ChargeOutcomeUnknown { request_id: String, stuck: bool },
+    #[error("The subscription cannot be charged: it or its club is not active, or it has no customer or no sku.")]
+    NotChargeable,
+    #[error("This request_id belongs to another subscription, or to a month that is past.")]
+    RequestIdReused,
+    #[error("The e-commerce platform refused the order. The month stays open.")]
+    OrderRejected { upstream_status: u16 },
+    #[error("The e-commerce platform cannot take the order now. Nothing was charged.")]
+    EcommerceUnavailable { retry_after: Option<u64> },
+    #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
+    OutcomeNotCertain { request_id: String },
+    #[error("The database is not available.")]
+    DatabaseUnavailable(#[source] Option<sqlx::Error>),
+    #[error("Something went wrong here.")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn outcome_unknown(stuck: bool) -> &'static str {
+    if stuck {
+        "An earlier charge for this month has an unknown outcome, and the subscription cannot be charged now: an \
+         operator decides."
+    } else {
+        "An earlier charge for this month has an unknown outcome. Repeat it with the request_id given here."
+    }
+}
+
+impl Error {
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::InvalidRequest(detail.into())
+    }
+
+    /// The status and the stable word that programs match on.
+    pub fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::PageRequired => (StatusCode::BAD_REQUEST, "page_required"),
+            Self::ClubNotFound => (StatusCode::NOT_FOUND, "club_not_found"),
+            Self::SubscriptionNotFound => (StatusCode::NOT_FOUND, "subscription_not_found"),
+            Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
+            Self::AlreadySubscribed => (StatusCode::CONFLICT, "already_subscribed"),
+            Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
+            Self::ChargeOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
+            Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
+            Self::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, "request_id_reused"),
+            Self::OrderRejected { .. } => (StatusCode::BAD_GATEWAY, "order_rejected"),
+            Self::EcommerceUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ecommerce_unavailable"),
+            Self::OutcomeNotCertain { .. } => (StatusCode::GATEWAY_TIMEOUT, "charge_outcome_unknown"),
+            Self::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+        }
+    }
+
+    /// What a problem says beside its code.
+    pub fn extra(&self) -> Extra<'_> {
+        let mut extra = Extra::default();
+        match self {
+            Self::ChargeInProgress { retry_after } => extra.retry_after = Some(*retry_after),
+            Self::EcommerceUnavailable { retry_after } => extra.retry_after = Some(retry_after.unwrap_or(RETRY_AFTER)),
+            Self::DatabaseUnavailable(_) => extra.retry_after = Some(RETRY_AFTER),
+            Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeNotCertain { request_id } => {
+                extra.request_id = Some(request_id);
+            }
+            Self::OrderRejected { upstream_status } => extra.upstream_status = Some(*upstream_status),
+            Self::InvalidRequest(_)
+            | Self::PageRequired
+            | Self::ClubNotFound
+            | Self::SubscriptionNotFound
+            | Self::ClubNotActive
+            | Self::AlreadySubscribed
+            | Self::NotChargeable
+            | Self::RequestIdReused
+            | Self::Internal(_) => {}
+        }
+        extra
+    }
+}
+
+#[derive(Default, Serialize)]
+pub struct Extra<'a> {
+    /// Seconds after which the same call is worth repeating; a header.
+    #[serde(skip)]
+    pub retry_after: Option<u64>,
+    /// The request_id to repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
+    /// What the platform answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_status: Option<u16>,
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if crate::database::is_unavailable(&error) {
+            Self::DatabaseUnavailable(Some(error))
+        } else {
+            Self::Internal(error.into())
+        }
+    }
+}

