@@ -1,1 +1,174 @@
+//! The harness: function environments as Lambda runs them, a database per test, the platform's stand-in.
+//!
+//! `make test` sets the stage; see dev/with_database.py for the variables it leaves.
 
+pub mod environment;
+pub mod gateway;
+pub mod wire;
+
+use std::{collections::HashMap, env, time::Duration};
+
+use ecommerce_stub::{Credentials, Platform};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+pub use environment::{Answer, Environment};
+pub use gateway::{Call, Gateway};
+
+pub const API_KEY: &str = "https://example.com/the-key";
+pub const API_SECRET: &str = "the-secret-that-no-log-shows";
+const TEMPLATE: &str = "api_template";
+
+/// One test's world.
+pub struct Api {
+    /// As an operator's or the acceptance system's session: rows written by hand.
+    pub sql: PgPool,
+    pub platform: Platform,
+    pub database_url: String,
+    settings: HashMap<String, String>,
+    environments: Mutex<HashMap<&'static str, Environment>>,
+}
+
+impl Api {
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings of the functions beside, or in place of, the usual ones.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let server = env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is set by `make test`");
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect(&server).await.expect("the test server answers");
+        // Its name is made here; there is nobody to inject anything.
+        admin
+            .execute(AssertSqlSafe(format!("create database {name} template {TEMPLATE}")))
+            .await
+            .expect("the migrated template is there");
+        let database_url = server.replace("/postgres", &format!("/{name}"));
+        let sql = PgPoolOptions::new().max_connections(4).connect(&database_url).await.expect("the test's database");
+
+        let credentials = Credentials { key: API_KEY.to_owned(), secret: API_SECRET.to_owned() };
+        let platform = Platform::start(0, credentials).await.expect("a free port");
+        let mut usual = HashMap::from([
+            ("DATABASE_URL".to_owned(), database_url.clone()),
+            ("ECOMMERCE_BASE_URL".to_owned(), platform.base_url()),
+            ("ECOMMERCE_API_KEY".to_owned(), API_KEY.to_owned()),
+            ("ECOMMERCE_API_SECRET".to_owned(), API_SECRET.to_owned()),
+        ]);
+        usual.extend(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        Self { sql, platform, database_url, settings: usual, environments: Mutex::default() }
+    }
+
+    /// A new environment of this function.
+    pub async fn environment(&self, function: &'static str) -> Environment {
+        Environment::start(function, &self.settings).await
+    }
+
+    /// A new environment with other settings.
+    pub async fn environment_with(&self, function: &'static str, settings: &[(&str, &str)]) -> Environment {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        Environment::start(function, &all).await
+    }
+
+    /// Calls whichever function the path belongs to, in the test's one environment of it.
+    pub async fn call(&self, call: Call) -> Answer {
+        let mut environments = self.environments.lock().await;
+        let function = call.function();
+        if !environments.contains_key(function) {
+            environments.insert(function, self.environment(function).await);
+        }
+        environments[function].call(&call).await
+    }
+
+    pub async fn subscribe(&self, club: i32, customer: &str) -> Answer {
+        self.call(Call::subscribe(club, customer)).await
+    }
+
+    pub async fn status(&self, subscription: &str, body: Value) -> Answer {
+        self.call(Call::post(format!("/subscription/{subscription}/status"), body)).await
+    }
+
+    pub async fn eligible(&self) -> Vec<String> {
+        let answer = self.call(Call::get("/subscription/eligible")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_value(answer.body).expect("a list of ids")
+    }
+
+    pub async fn charge(&self, subscription: &str, request_id: &str) -> Answer {
+        self.call(Call::charge(subscription, request_id)).await
+    }
+
+    /// Runs statements as an operator would type them.
+    pub async fn run(&self, statements: &str) {
+        self.sql
+            .execute(AssertSqlSafe(statements.to_owned()))
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {statements}"));
+    }
+
+    /// The first column of the first row.
+    pub async fn ask<T>(&self, query: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&self.sql)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {query}"))
+    }
+
+    /// An ACTIVE club; its id.
+    pub async fn club(&self) -> i32 {
+        let club = self.ask("insert into club (name, store_sku) values ('Lager', 4711) returning id").await;
+        self.club_status(club, 1).await;
+        club
+    }
+
+    /// 1 ACTIVE, 2 CLOSED, 3 INACTIVE, from now.
+    pub async fn club_status(&self, club: i32, status: i32) {
+        self.run(&format!(
+            "insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
+             values (gen_random_uuid()::text, {club}, {status}, utc_now(), utc_now())"
+        ))
+        .await;
+    }
+
+    /// A subscription of a customer to a club of its own, ACTIVE now; its id.
+    pub async fn subscription(&self) -> String {
+        let club = self.club().await;
+        let answer = self.subscribe(club, &Uuid::new_v4().to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.text("id").to_owned()
+    }
+
+    /// Moves the one clock, for every statement of this database.
+    pub async fn set_clock(&self, expression: &str) {
+        self.run(&format!(
+            "create or replace function billing_now() returns timestamptz language sql stable as $$ select {expression} $$"
+        ))
+        .await;
+    }
+
+    pub async fn attempts(&self) -> Vec<Value> {
+        let text: String = self
+            .ask("select coalesce(json_agg(to_json(a) order by claimed_at), '[]')::text from charge_ledger a")
+            .await;
+        serde_json::from_str(&text).expect("JSON of PostgreSQL")
+    }
+}
+
+/// Waits for a condition, which is asked again and again; it must come true within a generous while.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < patience, "{what} never happened");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub fn pause(interval: impl Into<Value>) -> Value {
+    json!({ "status_id": 3, "interval": interval.into() })
+}

@@ -1,0 +1,115 @@
+//! What operators and the acceptance system do to the database by hand.
+
+use api_tests::Api;
+use serde_json::json;
+
+const GONE: &str = "delete from subscription_status_history; delete from subscription";
+
+#[tokio::test]
+async fn rows_by_hand_are_accepted_as_on_the_bare_schema() {
+    let api = Api::start().await;
+    api.run(
+        "insert into club (name) values ('first');
+         insert into club values (50, null, null), (51, repeat('x', 128), -1);
+         insert into status (name) values ('a fourth');
+         insert into club_status (name) values ('a fourth');
+         insert into subscription values ('', null, null, null), (repeat('🍺', 36), 50, repeat('é', 36), 'infinity');
+         insert into subscription values ('twice-1', 50, 'c'), ('twice-2', 50, 'c');
+         insert into subscription_status_history values
+            ('1', 'twice-1', null, null, null, null), ('2', 'twice-1', 4, '-infinity', null, ''),
+            ('3', null, 1, '2020-01-01', 'infinity', repeat('x', 256)), ('4', 'twice-1', 2, '2020-01-01', null, null),
+            ('5', 'twice-1', 3, '2020-01-01', null, null);
+         insert into club_status_history values
+            ('1', 50, null, null, null, null), ('2', null, 4, 'infinity', null, null), ('3', 50, 1, '2020-01-01'), ('4', 50, 1, '2020-01-01');
+         update subscription set id = 'renamed' where id = 'twice-2';
+         update club_status_history set club_id = 51 where id = '4'",
+    )
+    .await;
+    assert_eq!(api.ask::<i32>("select max(id) from status").await, 4, "the sequence went on after the first three");
+    assert!(api.eligible().await.is_empty());
+    api.subscribe(50, "c").await.refuses(409, "already_subscribed");
+    assert_eq!(api.status("twice-1", json!({ "status_id": 1 })).await.status, 200);
+    assert_eq!(api.eligible().await, ["twice-1"]);
+}
+
+#[tokio::test]
+async fn what_was_charged_can_be_deleted_and_starts_clean_when_it_is_made_again() {
+    for gone in [GONE, "truncate subscription_status_history, subscription", "truncate subscription cascade"] {
+        let api = Api::start().await;
+        let club = api.club().await;
+        let make = format!("insert into subscription values ('s', {club}, 'c')");
+        for round in 1..=3 {
+            api.run(&make).await;
+            let charged = api.charge("s", "the-same-number").await;
+            assert_eq!((charged.status, &charged.body["already_charged"]), (200, &json!(false)), "{gone} {round}");
+            assert_eq!(api.charge("s", "another").await.body["already_charged"], json!(true));
+            api.run(gone).await;
+            api.charge("s", "another").await.refuses(404, "subscription_not_found");
+        }
+        api.run(&format!("insert into subscription values ('t', {club}, 'd')")).await;
+        assert_eq!(api.charge("t", "the-same-number").await.status, 200, "nobody has this number any more");
+        let attempts = api.attempts().await;
+        assert_eq!(attempts.len(), 4, "the record of money moved stays");
+        assert_eq!(attempts.iter().filter(|attempt| attempt["detached"] == true).count(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_counts_no_more_holds_nobody_up() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    let club: i32 = api.ask("select club_id from subscription").await;
+    api.platform.behave_once(serde_json::from_value(json!({ "answer": { "status": { "status": 500 } } })).unwrap());
+    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
+    api.run(GONE).await;
+    api.run(&format!("insert into subscription values ('{subscription}', {club}, 'c')")).await;
+    assert_eq!(api.charge(&subscription, "another").await.status, 200);
+}
+
+#[tokio::test]
+async fn deleting_neither_waits_nor_fails_whatever_holds_the_ledger() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    api.charge(&subscription, "o").await;
+
+    let mut holder = api.sql.begin().await.unwrap();
+    sqlx::query("select from charge_attempt for update").execute(&mut *holder).await.unwrap();
+    sqlx::query("lock table charge_attempt in access exclusive mode").execute(&mut *holder).await.unwrap();
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        let script = format!(
+            "begin isolation level {isolation}; set local lock_timeout = '1ms'; select 1; {GONE}; commit;
+             insert into subscription values ('again')"
+        );
+        api.run(&script).await;
+    }
+    holder.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_may_delete_needs_no_right_on_the_ledger() {
+    let api = Api::start().await;
+    api.subscription().await;
+    api.run(&format!(
+        "do $$ begin if not exists (select from pg_roles where rolname = 'clerk') then create role clerk; end if; end $$;
+         grant select, insert, update, delete, truncate on subscription, subscription_status_history to clerk;
+         begin; set local role clerk; {GONE}; truncate subscription, subscription_status_history; commit"
+    ))
+    .await;
+    assert_eq!(api.ask::<i64>("select count(*) from charge_detachment").await, 2);
+}
+
+#[tokio::test]
+async fn the_readmes_statements_for_clubs_work() {
+    let api = Api::start().await;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let statements: Vec<_> = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(statements.len() >= 3, "the README has SQL");
+    for statement in &statements {
+        api.run(statement).await;
+    }
+    let club: i32 = api.ask("select min(id) from club").await;
+    api.subscribe(club, "c").await.refuses(409, "club_not_active");
+    api.run(statements[0]).await;
+    let club: i32 = api.ask("select max(id) from club").await;
+    assert_eq!(api.subscribe(club, "c").await.status, 201);
+}

@@ -1,0 +1,189 @@
+//! A function's environment: its real binary, as a process, on a Runtime API.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use lambda_simulator::{InvocationBuilder, InvocationStatus, Simulator};
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+use crate::gateway::Call;
+
+/// As the gateway hands it to the caller.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u64,
+    /// With names in lower case.
+    pub headers: HashMap<String, String>,
+    pub body: Value,
+}
+
+impl Answer {
+    /// Checks a refusal: its status, its code, and that it is a problem in full.
+    #[track_caller]
+    pub fn refuses(&self, status: u64, code: &str) -> &Self {
+        assert_eq!((self.status, self.text("code")), (status, code), "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.headers["access-control-allow-origin"], "*");
+        assert_eq!(self.body["status"], status);
+        for member in ["type", "title", "detail", "instance"] {
+            assert!(!self.text(member).is_empty(), "{member}: {self:?}");
+        }
+        self
+    }
+
+    /// A member of the body that is a string, else nothing.
+    pub fn text(&self, member: &str) -> &str {
+        self.body[member].as_str().unwrap_or_default()
+    }
+}
+
+pub struct Environment {
+    simulator: Simulator,
+    process: Mutex<std::process::Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Environment {
+    pub async fn start(function: &str, settings: &HashMap<String, String>) -> Self {
+        Self::start_in(Path::new("/"), function, settings).await
+    }
+
+    /// With its working directory there.
+    pub async fn start_in(directory: &Path, function: &str, settings: &HashMap<String, String>) -> Self {
+        let simulator = Simulator::builder().function_name(function).build().await.expect("a Runtime API");
+        let mut process = command(function, settings)
+            .current_dir(directory)
+            .envs(simulator.lambda_env_vars())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the function starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let stdout = tokio::process::ChildStdout::from_std(process.stdout.take().expect("piped")).expect("async");
+        let stderr = tokio::process::ChildStderr::from_std(process.stderr.take().expect("piped")).expect("async");
+        collect(stdout, &log);
+        collect(stderr, &log);
+        Self { simulator, process: Mutex::new(process), log }
+    }
+
+    pub async fn call(&self, call: &Call) -> Answer {
+        self.invoke(call.event(), Duration::from_secs(29)).await
+    }
+
+    /// Invokes it with this event; Lambda's deadline is so far away.
+    pub async fn invoke(&self, event: Value, time: Duration) -> Answer {
+        let payload = self.invoke_raw(event, time).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        // REST API answers have their headers as lists.
+        let mut headers = HashMap::new();
+        for name in ["headers", "multiValueHeaders"] {
+            for (name, value) in payload[name].as_object().unwrap_or(&Map::new()) {
+                let value = value.as_str().or_else(|| value[0].as_str()).unwrap_or_default();
+                headers.insert(name.to_lowercase(), value.to_owned());
+            }
+        }
+        let body = payload["body"].as_str().unwrap_or_default();
+        Answer {
+            status: payload["statusCode"].as_u64().expect("a status"),
+            headers,
+            body: serde_json::from_str(body).unwrap_or_else(|_| body.into()),
+        }
+    }
+
+    /// What the function handed to the Runtime API, or the error that it reported.
+    async fn invoke_raw(&self, event: Value, time: Duration) -> Result<Value, String> {
+        let milliseconds = u64::try_from(time.as_millis()).expect("a while");
+        let invocation =
+            InvocationBuilder::new().payload(event).timeout_ms(milliseconds).build().expect("an invocation");
+        let id = self.simulator.enqueue(invocation).await;
+        loop {
+            // In slices, because the simulator can miss what happens between a look and the wait after it.
+            match self.simulator.wait_for_invocation_complete(&id, Duration::from_millis(50)).await {
+                Ok(state) if state.status == InvocationStatus::Success => {
+                    return Ok(state.response.expect("a success has a response").payload);
+                }
+                Ok(state) => return Err(format!("{:?}", state.error)),
+                Err(_) => {
+                    if let Ok(Some(status)) = self.process.lock().expect("unpoisoned").try_wait() {
+                        return Err(format!("the function ended: {status}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops the process in its tracks, as Lambda does between two invocations.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.lock().expect("unpoisoned").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("unpoisoned").clone()
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let mut process = self.process.lock().expect("unpoisoned");
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}
+
+/// The function's binary with these settings and no others.
+pub fn command(function: &str, settings: &HashMap<String, String>) -> Command {
+    let mut command = Command::new(&binaries()[function]);
+    command.env_clear().envs(settings).stdin(Stdio::null());
+    command
+}
+
+/// Builds the functions, by themselves, so that no feature of a test's dependency gets into them; where they are.
+fn binaries() -> &'static HashMap<String, PathBuf> {
+    static BINARIES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--message-format=json-render-diagnostics"])
+            .args(["-p", "subscribe", "-p", "status", "-p", "eligible", "-p", "charge"])
+            .env("SQLX_OFFLINE", "true")
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "the functions do not build");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter_map(|message| {
+                let executable = message["executable"].as_str()?;
+                Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(executable)))
+            })
+            .collect()
+    })
+}
+
+fn collect(output: impl AsyncRead + Send + Unpin + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().expect("unpoisoned");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
