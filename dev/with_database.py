@@ -28,8 +28,9 @@ def migrate(scope: str, revision: str = "head") -> None:
 
 def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as folder:
-        os.chmod(folder, 0o755)
-        server = Server(own_folder(Path(folder) / "postgres"), durable=False)
+        Path(folder).chmod(0o755)
+        options = (f"--timezone={os.environ.get('TEST_TIMEZONE', 'UTC')}",)
+        server = Server(own_folder(Path(folder) / "postgres"), durable=False, options=options)
         with server.running():
             server.create_database(TEMPLATE)
             scope = f"throwaway_{os.getpid()}"

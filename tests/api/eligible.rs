@@ -15,8 +15,11 @@ async fn with_ids(api: &Api, ids: &str) {
 async fn ids_come_in_the_order_of_their_bytes() {
     let api = Api::start().await;
     assert!(api.eligible().await.is_empty());
-    with_ids(&api, "values ('b'), ('A'), ('a'), ('B'), ('_'), ('é'), ('é'), ('🍺'), ('1'), ('a b'), ('\"'), ('')")
-        .await;
+    with_ids(
+        &api,
+        "values ('b'), ('A'), ('a'), ('B'), ('_'), (U&'e\\0301'), ('é'), ('🍺'), ('1'), ('a b'), ('\"'), ('')",
+    )
+    .await;
     assert_eq!(api.eligible().await, ["", "\"", "1", "A", "B", "_", "a", "a b", "b", "e\u{301}", "é", "🍺"]);
 }
 
@@ -77,22 +80,22 @@ async fn bad_pages_are_refused() {
 async fn the_whole_list_is_refused_when_it_is_too_large_for_an_answer() {
     let api = Api::start().await;
     // 41 bytes each, in 6 MiB less 8 KiB.
-    with_ids(&api, "select gen_random_uuid()::text from generate_series(1, 153244)").await;
+    with_ids(&api, "select gen_random_uuid()::text from generate_series(1, 153250)").await;
     let ids = api.eligible().await;
-    assert_eq!(ids.len(), 153_244);
+    assert_eq!(ids.len(), 153_250);
     assert!(ids.is_sorted());
 
     api.run("insert into subscription (id, club_id) select 'one more', min(club_id) from subscription").await;
     api.run("insert into subscription_status_history values ('one more', 'one more', 1, '2020-01-01')").await;
     let whole = Call::get("/subscription/eligible");
     api.call(whole.clone()).await.refuses(400, "page_required");
-    api.call(whole.clone().query("after", &ids[0])).await.refuses(400, "page_required");
+    api.call(whole.clone().query("after", "")).await.refuses(400, "page_required");
 
     let page = api.call(whole.clone().query("limit", "100000")).await;
     assert_eq!(page.body.as_array().map(Vec::len), Some(100_000));
     assert!(page.headers.contains_key("link"));
     let rest = api.call(whole.query("after", &ids[99_999])).await;
-    assert_eq!(rest.body.as_array().map(Vec::len), Some(53_245));
+    assert_eq!(rest.body.as_array().map(Vec::len), Some(53_251));
     assert!(!rest.headers.contains_key("link"));
 }
 

@@ -20,7 +20,7 @@ async fn rows_by_hand_are_accepted_as_on_the_bare_schema() {
             ('3', null, 1, '2020-01-01', 'infinity', repeat('x', 256)), ('4', 'twice-1', 2, '2020-01-01', null, null),
             ('5', 'twice-1', 3, '2020-01-01', null, null);
          insert into club_status_history values
-            ('1', 50, null, null, null, null), ('2', null, 4, 'infinity', null, null), ('3', 50, 1, '2020-01-01'), ('4', 50, 1, '2020-01-01');
+            ('1', 50, null, null, null, null), ('2', null, 4, 'infinity', null, null), ('3', 50, 1, '2020-01-01', null, null), ('4', 50, 1, '2020-01-01', null, null);
          update subscription set id = 'renamed' where id = 'twice-2';
          update club_status_history set club_id = 51 where id = '4'",
     )

@@ -59,8 +59,8 @@ impl Charging {
     ) -> Result<Charged, Error> {
         // It runs from before the claim, so it is over before the attempt's deadline is.
         let call_out = time.before(TO_SETTLE, self.ecommerce.timeout());
-        let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.left());
-        claim.may_call_out = call_out.left() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout());
+        let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.total());
+        claim.may_call_out = call_out.total() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout());
 
         let attempt = match self.claim(&claim, time).await? {
             Claimed::Order(attempt) => attempt,

@@ -46,6 +46,10 @@ impl Budget {
         Self::new(left.saturating_sub(TO_ANSWER))
     }
 
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+
     pub fn left(&self) -> Duration {
         self.total.saturating_sub(self.stopwatch.elapsed())
     }

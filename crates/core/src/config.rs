@@ -113,8 +113,10 @@ impl Settings {
 
     pub fn database(&self) -> Result<PgConnectOptions, ConfigError> {
         if let Some(url) = variable("DATABASE_URL") {
-            // What it cannot parse it may repeat, password included: its reason is not passed on.
-            return url.parse().map_err(|_| wrong("DATABASE_URL", "postgresql://user:password@host:port/name"));
+            // What cannot be parsed may be repeated in the reason, password included: it is not passed on.
+            let schemes = ["postgresql://", "postgres://"];
+            let options = if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse().ok() } else { None };
+            return options.ok_or_else(|| wrong("DATABASE_URL", "postgresql://user:password@host:port/name"));
         }
         let missing =
             |problem: String| ConfigError::Missing { variable: "DATABASE_URL", file: self.file_name.clone(), problem };

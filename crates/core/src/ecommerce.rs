@@ -151,7 +151,7 @@ impl Ecommerce {
             .retry(backoff)
             .when(|_| !budget.is_over())
             .await
-            .unwrap_or_else(|NotSent| Outcome::NotSent)
+            .unwrap_or(Outcome::NotSent)
     }
 
     async fn try_to_send(&self, order: &Order, budget: Budget) -> Result<Outcome, NotSent> {

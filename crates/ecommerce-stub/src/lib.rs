@@ -26,7 +26,7 @@ use axum::{
     routing::{get, post, put},
     serve::{IncomingStream, Listener},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -216,7 +216,12 @@ async fn order(
         Answer::CutBody => {
             let whole = order.to_string();
             let half = Bytes::copy_from_slice(&whole.as_bytes()[..whole.len() / 2]);
-            let body = Body::from_stream(stream::iter([Ok(half), Err(io::Error::from(io::ErrorKind::BrokenPipe))]));
+            // The half goes out while the rest is waited for.
+            let rest = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            });
+            let body = Body::from_stream(stream::iter([Ok(half)]).chain(rest));
             ([("content-length", whole.len().to_string())], body).into_response()
         }
         Answer::ResetBeforeReading | Answer::ResetAfterReading => {
