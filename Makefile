@@ -10,12 +10,12 @@ run: .venv/installed
 
 # Naive timestamps mean UTC whatever the database's own time zone is, so everything is tried in two.
 test: .venv/installed
-	TEST_TIMEZONE=UTC $(BESIDE_A_DATABASE) cargo test --locked
+	TEST_TIMEZONE=UTC $(BESIDE_A_DATABASE) cargo test --locked --workspace
 	TEST_TIMEZONE=America/Sao_Paulo $(BESIDE_A_DATABASE) cargo test --locked -p api-tests
 
 lint: .venv/installed
 	cargo fmt --check
-	SQLX_OFFLINE=true cargo clippy --locked --all-targets -- -D warnings
+	SQLX_OFFLINE=true cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py --check

@@ -14,6 +14,7 @@ use tokio::{
 pub struct Wire {
     port: u16,
     round_trips: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
     lines: Arc<Mutex<JoinSet<()>>>,
 }
@@ -28,13 +29,16 @@ impl Wire {
         let wire = Self {
             port: listener.local_addr().expect("bound").port(),
             round_trips: Arc::default(),
+            refused: Arc::default(),
             down: Arc::default(),
             lines: Arc::default(),
         };
-        let (round_trips, down, lines) = (wire.round_trips.clone(), wire.down.clone(), wire.lines.clone());
+        let (round_trips, refused) = (wire.round_trips.clone(), wire.refused.clone());
+        let (down, lines) = (wire.down.clone(), wire.lines.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if down.load(Ordering::Acquire) {
+                    refused.fetch_add(1, Ordering::AcqRel);
                     continue;
                 }
                 let (socket, round_trips) = (socket.clone(), round_trips.clone());
@@ -51,6 +55,11 @@ impl Wire {
     /// How often the client has spoken after the server had.
     pub fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::Acquire)
+    }
+
+    /// How many connections it has refused while it was down.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Acquire)
     }
 
     /// Cuts every connection, and every new one until it is up again.

@@ -214,12 +214,10 @@ async fn a_function_that_was_frozen_while_the_database_restarted_answers_the_fir
         }
         wire.go_down();
         environment.thaw();
-        let revived = tokio::spawn({
-            let wire_up = async move { tokio::time::sleep(std::time::Duration::from_millis(700)).await };
-            wire_up
-        });
+        // It comes back while the function is trying.
         let (answer, ()) = tokio::join!(environment.call(&call), async {
-            revived.await.unwrap();
+            let tried = wire.refused();
+            api_tests::eventually("the function tries", async || wire.refused() > tried).await;
             wire.come_up();
         });
         assert!([200, 201].contains(&answer.status), "{function}: {answer:?}");

@@ -71,9 +71,9 @@ async fn a_scheduled_status_is_not_in_effect_before_its_time() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     api.status(&subscription, json!({ "status_id": 2, "effect_date": "2999-12-31" })).await;
-    assert_eq!(api.eligible().await, [subscription.clone()]);
+    assert_eq!(api.eligible().await, std::slice::from_ref(&subscription));
     api.set_clock("'2999-12-30T23:59:59.999Z'::timestamptz").await;
-    assert_eq!(api.eligible().await, [subscription.clone()]);
+    assert_eq!(api.eligible().await, std::slice::from_ref(&subscription));
     api.set_clock("'2999-12-31T00:00:00Z'::timestamptz").await;
     assert!(api.eligible().await.is_empty());
 }
