@@ -15,12 +15,12 @@ from urllib.parse import quote
 from postgres import ROOT, USER, Failed, Server, own_folder
 
 TEMPLATE = "api_template"
+ALEMBIC = Path(sys.executable).parent / "alembic"
 
 
 def migrate(scope: str, revision: str = "head") -> None:
-    alembic = Path(sys.executable).parent / "alembic"
     done = subprocess.run(
-        [alembic, "-x", f"scope={scope}", "upgrade", revision], cwd=ROOT, capture_output=True, text=True, check=False
+        [ALEMBIC, "-x", f"scope={scope}", "upgrade", revision], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise Failed(f"the migrations failed:\n{done.stderr}")
@@ -45,6 +45,7 @@ def main(command: list[str]) -> int:
             environment = {
                 "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
+                "ALEMBIC": str(ALEMBIC),
             }
             return subprocess.run(command, env=os.environ | environment, check=False).returncode
 

@@ -110,7 +110,7 @@ async fn a_wrong_configuration_file_is_one_line_that_names_the_key() {
     }
     let broken = Folder::with(&[]);
     std::fs::write(broken.0.join("local_config.json"), "{ \"database\": ").unwrap();
-    assert!(complaint(&broken, "status", &[]).contains("local_config.json is not valid"));
+    assert!(complaint(&broken, "status", &[]).contains("local_config.json cannot be read"));
 
     let database = json!({ "db_user": "u", "db_host": "h", "db_name": "d" });
     let ecommerce = json!({ "base_url": "http://localhost", "api_key": "k" });

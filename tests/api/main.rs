@@ -7,6 +7,7 @@ mod bootstrap;
 mod charge;
 mod current_status;
 mod eligible;
+mod migrations;
 mod operators;
 mod requests;
 mod status;

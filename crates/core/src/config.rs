@@ -14,7 +14,7 @@
 //! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
 //! `subscribe` starts without the platform's settings.
 
-use std::{env, fs, time::Duration};
+use std::{env, fs, io, time::Duration};
 
 use chrono_tz::Tz;
 use lambda_http::http::HeaderValue;
@@ -33,8 +33,8 @@ const LONGEST_TIMEOUT_MS: u64 = 60_000;
 pub enum ConfigError {
     #[error("{variable} is not set, and {file} {problem}")]
     Missing { variable: &'static str, file: String, problem: String },
-    #[error("{file} is not valid: {reason}")]
-    File { file: String, reason: serde_json::Error },
+    #[error("{file} cannot be read: {reason}")]
+    File { file: String, reason: io::Error },
     #[error("{setting} is wrong: it must be {expected}")]
     Wrong { setting: String, expected: &'static str },
     #[error("the e-commerce platform's client cannot be made: {0}")]
@@ -216,6 +216,10 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 fn read(file: &str) -> Result<Option<File>, ConfigError> {
-    let Ok(text) = fs::read_to_string(file) else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|reason| ConfigError::File { file: file.to_owned(), reason })
+    let parsed = match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    parsed.map_err(|reason| ConfigError::File { file: file.to_owned(), reason })
 }

@@ -89,12 +89,11 @@ where
         }
         Err(error) => {
             let (status, code) = error.kind();
-            let status = status.as_u16();
-            match std::error::Error::source(&error) {
-                Some(source) => {
-                    tracing::error!(http.status = status, error.code = code, %source, duration_ms, "failed")
-                }
-                None => tracing::info!(http.status = status, error.code = code, duration_ms, "refused"),
+            let (http_status, source) = (status.as_u16(), std::error::Error::source(&error));
+            if status.is_server_error() {
+                tracing::error!(http.status = http_status, error.code = code, error = source, duration_ms, "failed");
+            } else {
+                tracing::info!(http.status = http_status, error.code = code, duration_ms, "refused");
             }
             http::problem(&error, &invocation)
         }
