@@ -1,10 +1,10 @@
 -- An acceptance is recorded whoever holds the attempt: money has moved. Every other outcome is fenced by the token, and
--- by an earlier sending, about which a later refusal says nothing.
+-- says nothing about an earlier sending, nor about an attempt that was called unknown since its deadline.
 with settled as (
     update charge_attempt
     set state = case
             when state not in ('in_flight', 'unknown') then state
-            when $3 in ('rejected', 'not_sent') and possibly_sent then 'unknown'
+            when $3 in ('rejected', 'not_sent') and (possibly_sent or deadline < billing_now()) then 'unknown'
             else $3
         end,
         token = case when state in ('in_flight', 'unknown') then $2 else token end,

@@ -57,9 +57,9 @@ impl Charging {
         request_id: RequestId,
         time: Budget,
     ) -> Result<Charged, Error> {
-        // It runs from before the claim, so it is over before the attempt's deadline is.
+        // It runs from before the claim, so it is over before the attempt's deadline is, and by then all is settled.
         let call_out = time.before(TO_SETTLE, self.ecommerce.timeout());
-        let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.total());
+        let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.total() + TO_SETTLE);
         claim.may_call_out = call_out.total() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout());
 
         let attempt = match self.claim(&claim, time).await? {

@@ -21,16 +21,16 @@ pub struct Claim {
     pub subscription_id: SubscriptionId,
     pub request_id: RequestId,
     pub timezone: Tz,
-    /// How long after the claim something may still be sent.
-    pub call_out: Duration,
+    /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
+    pub deadline: Duration,
     /// Whether there is time for that at all; if not, nothing is claimed.
     pub may_call_out: bool,
 }
 
 impl Claim {
-    pub fn new(subscription_id: SubscriptionId, request_id: RequestId, timezone: Tz, call_out: Duration) -> Self {
+    pub fn new(subscription_id: SubscriptionId, request_id: RequestId, timezone: Tz, deadline: Duration) -> Self {
         let (attempt_id, token) = (Uuid::new_v4(), Uuid::new_v4());
-        Self { attempt_id, token, subscription_id, request_id, timezone, call_out, may_call_out: true }
+        Self { attempt_id, token, subscription_id, request_id, timezone, deadline, may_call_out: true }
     }
 }
 
@@ -78,7 +78,7 @@ impl Query for Claim {
             self.attempt_id,
             self.token,
             self.timezone.name(),
-            self.call_out.as_secs_f64(),
+            self.deadline.as_secs_f64(),
             self.may_call_out
         )
         .fetch_one(connection)
