@@ -96,7 +96,7 @@ class Server:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
-            "max_connections": "200",
+            "max_connections": "400",
             "log_timezone": "UTC",
             "fsync": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",

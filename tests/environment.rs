@@ -24,6 +24,23 @@ pub struct Answer {
 }
 
 impl Answer {
+    fn of(payload: Value) -> Self {
+        // REST API answers have their headers as lists.
+        let mut headers = HashMap::new();
+        for name in ["headers", "multiValueHeaders"] {
+            for (name, value) in payload[name].as_object().unwrap_or(&Map::new()) {
+                let value = value.as_str().or_else(|| value[0].as_str()).unwrap_or_default();
+                headers.insert(name.to_lowercase(), value.to_owned());
+            }
+        }
+        let body = payload["body"].as_str().unwrap_or_default();
+        Self {
+            status: payload["statusCode"].as_u64().expect("a status"),
+            headers,
+            body: serde_json::from_str(body).unwrap_or_else(|_| body.into()),
+        }
+    }
+
     /// Checks a refusal: its status, its code, and that it is a problem in full.
     #[track_caller]
     pub fn refuses(&self, status: u64, code: &str) -> &Self {
@@ -72,27 +89,19 @@ impl Environment {
         Self { simulator, process: Mutex::new(process), log }
     }
 
+    /// The same, for a function that may die of it: then there is no answer.
+    pub async fn try_call(&self, call: &Call) -> Option<Answer> {
+        self.invoke_raw(call.event(), Duration::from_secs(29)).await.ok().map(Answer::of)
+    }
+
     pub async fn call(&self, call: &Call) -> Answer {
         self.invoke(call.event(), Duration::from_secs(29)).await
     }
 
     /// Invokes it with this event; Lambda's deadline is so far away.
     pub async fn invoke(&self, event: Value, time: Duration) -> Answer {
-        let payload = self.invoke_raw(event, time).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        // REST API answers have their headers as lists.
-        let mut headers = HashMap::new();
-        for name in ["headers", "multiValueHeaders"] {
-            for (name, value) in payload[name].as_object().unwrap_or(&Map::new()) {
-                let value = value.as_str().or_else(|| value[0].as_str()).unwrap_or_default();
-                headers.insert(name.to_lowercase(), value.to_owned());
-            }
-        }
-        let body = payload["body"].as_str().unwrap_or_default();
-        Answer {
-            status: payload["statusCode"].as_u64().expect("a status"),
-            headers,
-            body: serde_json::from_str(body).unwrap_or_else(|_| body.into()),
-        }
+        let payload = self.invoke_raw(event, time).await;
+        Answer::of(payload.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
     }
 
     /// What the function handed to the Runtime API, or the error that it reported.
@@ -122,6 +131,18 @@ impl Environment {
         self.signal("-STOP");
     }
 
+    /// Whether it is stopped.
+    pub fn is_frozen(&self) -> bool {
+        let id = self.process.lock().expect("unpoisoned").id().to_string();
+        let state = Command::new("ps").args(["-o", "state=", "-p", &id]).output().expect("ps").stdout;
+        state.starts_with(b"T")
+    }
+
+    /// Ends it as the kernel does when memory is short.
+    pub fn kill(&self) {
+        self.signal("-KILL");
+    }
+
     pub fn thaw(&self) {
         self.signal("-CONT");
     }
@@ -145,34 +166,44 @@ impl Drop for Environment {
     }
 }
 
+/// A build of `charge` that sends itself a signal where `FAILPOINTS` says so.
+pub const CHARGE_WITH_FAILPOINTS: &str = "charge with failpoints";
+
 /// The function's binary with these settings and no others.
 pub fn command(function: &str, settings: &HashMap<String, String>) -> Command {
-    let mut command = Command::new(&binaries()[function]);
+    static FUNCTIONS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
+    static WITH_FAILPOINTS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
+    let binary = if function == CHARGE_WITH_FAILPOINTS {
+        let options = ["-p", "charge", "--features", "failpoints", "--target-dir", "target/failpoints"];
+        &WITH_FAILPOINTS.get_or_init(|| build(&options))["charge"]
+    } else {
+        // The workspace's default members.
+        &FUNCTIONS.get_or_init(|| build(&[]))[function]
+    };
+    let mut command = Command::new(binary);
     command.env_clear().envs(settings).stdin(Stdio::null());
     command
 }
 
-/// Builds the functions, which are the workspace's default members; where they are.
-fn binaries() -> &'static HashMap<String, PathBuf> {
-    static BINARIES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
-    BINARIES.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--message-format=json-render-diagnostics"])
-            .env("SQLX_OFFLINE", "true")
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "the functions do not build");
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter_map(|message| {
-                let executable = message["executable"].as_str()?;
-                Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(executable)))
-            })
-            .collect()
-    })
+/// Builds functions; where they are.
+fn build(options: &[&str]) -> HashMap<String, PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--message-format=json-render-diagnostics"])
+        .args(options)
+        .env("SQLX_OFFLINE", "true")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "the functions do not build");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let executable = message["executable"].as_str()?;
+            Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(executable)))
+        })
+        .collect()
 }
 
 fn collect(output: impl AsyncRead + Send + Unpin + 'static, log: &Arc<Mutex<String>>) {

@@ -2,6 +2,7 @@
 //!
 //! `make test` sets the stage; see dev/with_database.py for the variables it leaves.
 
+pub mod checker;
 pub mod environment;
 pub mod gateway;
 pub mod wire;
@@ -152,11 +153,14 @@ impl Api {
         .await;
     }
 
+    /// The ledger as it stands now, the oldest attempt first.
     pub async fn attempts(&self) -> Vec<Value> {
-        let text: String = self
-            .ask("select coalesce(json_agg(to_json(a) order by claimed_at), '[]')::text from charge_ledger a")
-            .await;
-        serde_json::from_str(&text).expect("JSON of PostgreSQL")
+        let rows = "select coalesce(json_agg(to_json(l) order by claimed_at), '[]')::text from charge_ledger l";
+        serde_json::from_str(&self.ask::<String>(rows).await).expect("JSON of PostgreSQL")
+    }
+
+    pub async fn ledger(&self) -> Vec<checker::Attempt> {
+        serde_json::from_value(self.attempts().await.into()).expect("attempts")
     }
 }
 

@@ -130,7 +130,10 @@ create table charge_attempt (
     platform_order text,
     late_order_at timestamptz,
     last_detachment bigint not null,
-    detached_at timestamptz
+    detached_at timestamptz,
+    decided_by text,
+    decided_at timestamptz,
+    decided_because text
 );
 comment on table charge_attempt is 'The ledger: every attempt at charging a subscription for a month.';
 comment on column charge_attempt.billing_month is 'First day of the month, in the billing time zone.';
@@ -143,6 +146,7 @@ comment on column charge_attempt.deadline is 'Nothing is sent after it; in fligh
 comment on column charge_attempt.platform_order is 'The platform''s answer, JSON as it was received.';
 comment on column charge_attempt.late_order_at is
     'When the platform''s acceptance arrived after the attempt had been decided otherwise.';
+comment on column charge_attempt.decided_by is 'Who decided, where only a person could know what happened.';
 comment on column charge_attempt.last_detachment is 'The latest charge_detachment at the claim; a later one detaches.';
 
 create unique index charge_attempt_month_once on charge_attempt (subscription_id, billing_month)
@@ -174,6 +178,54 @@ comment on view charge_ledger is
     'Attempts as they stand now: in flight past the deadline is unknown; detached when the subscription has gone.';
 """
 
+# What only a person can know about an attempt, a person records; the database refuses it where it is known.
+DECISION = """
+create view charge_attention as
+    select id as attempt_id, subscription_id, billing_month, request_id, state,
+        coalesce(settled_at, deadline) as since,
+        floor(extract(epoch from billing_now() - coalesce(settled_at, deadline)) / 60)::integer as minutes,
+        upstream_status
+    from charge_ledger
+    where standing = 'unknown' and not detached
+    order by since;
+comment on view charge_attention is
+    'Attempts whose outcome is unknown, the oldest first: repeat the call, or decide_charge().';
+
+create function decide_charge(attempt_id uuid, outcome text, because text, who text default session_user)
+    returns charge_attempt
+    language plpgsql
+    as $$
+    declare
+        decided charge_attempt;
+    begin
+        if outcome is null or outcome not in ('charged', 'rejected', 'not_sent') then
+            raise exception 'the outcome must be charged, rejected or not_sent' using errcode = 'check_violation';
+        end if;
+        if coalesce(trim(because), '') = '' or coalesce(trim(who), '') = '' then
+            raise exception 'say who decides, and why' using errcode = 'check_violation';
+        end if;
+        -- The new token fences off whichever call still holds the attempt.
+        update charge_attempt
+        set state = outcome,
+            token = gen_random_uuid(),
+            settled_at = billing_now(),
+            decided_by = who,
+            decided_at = billing_now(),
+            decided_because = because
+        where id = attempt_id
+            and (state = 'unknown' or state = 'in_flight' and deadline < billing_now())
+        returning * into decided;
+        if not found then
+            raise exception 'charge attempt % is neither unknown nor in flight past its deadline', attempt_id
+                using errcode = 'check_violation';
+        end if;
+        return decided;
+    end
+    $$;
+comment on function decide_charge(uuid, text, text, text) is
+    'Records what a person found out about an attempt: charged, rejected or not_sent; why; and who, if not the session.';
+"""
+
 # Only inserts, into a table without a unique key but its own identity: whatever else holds locks, whatever the
 # isolation level, the DELETE or TRUNCATE that fires it goes through. With the rights of the ledger's owner, because
 # whoever may delete a subscription need not have any on the ledger.
@@ -199,7 +251,7 @@ create trigger detach_charges_of_all after truncate on subscription
 
 
 def upgrade() -> None:
-    for part in (INDEXES, CLOCK, CURRENT_STATUS, LEDGER, DETACHMENT):
+    for part in (INDEXES, CLOCK, CURRENT_STATUS, LEDGER, DECISION, DETACHMENT):
         op.execute(part)
 
 
@@ -209,6 +261,8 @@ def downgrade() -> None:
         drop trigger detach_charges_of_all on subscription;
         drop trigger detach_charges_of_deleted on subscription;
         drop function detach_charges();
+        drop function decide_charge(uuid, text, text, text);
+        drop view charge_attention;
         drop view charge_ledger;
         drop table charge_detachment;
         drop table charge_attempt;

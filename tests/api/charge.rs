@@ -165,7 +165,7 @@ async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
         status(408),
         status(409),
         answering(Reply::ResetBeforeReading),
-        answering(Reply::ResetAfterReading),
+        answering(Reply::ResetAfterReading { take: true }),
         late,
     ];
     for (index, behaviour) in uncertain.into_iter().enumerate() {

@@ -6,9 +6,13 @@
 mod bootstrap;
 mod charge;
 mod current_status;
+mod database_faults;
+mod duty;
 mod eligible;
+mod matrix;
 mod migrations;
 mod operators;
+mod protocol_variants;
 mod requests;
 mod status;
 mod subscribe;

@@ -62,14 +62,18 @@ impl Charging {
         let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.total() + TO_SETTLE);
         claim.may_call_out = call_out.total() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout());
 
+        boundary!("before_claim");
         let attempt = match self.claim(&claim, time).await? {
             Claimed::Order(attempt) => attempt,
             Claimed::Already(charge) => return Ok(Charged { charge, already: true }),
             Claimed::NoTime => return Err(Error::EcommerceUnavailable { retry_after: None }),
             Claimed::Undecided => return Err(Error::ChargeInProgress { retry_after: 1 }),
         };
+        boundary!("claimed");
         let outcome = self.ecommerce.send(&attempt.order, call_out).await;
+        boundary!("answered");
         let settled = self.database.ask(&Settlement { attempt: &attempt, outcome: &outcome }, time).await;
+        boundary!("settled");
         conclude(&attempt, &outcome, settled)
     }
 
@@ -85,7 +89,7 @@ impl Charging {
     }
 }
 
-/// Logs how an attempt ended, and says so to the caller.
+/// Logs the attempt's outcome, once, and says it to the caller.
 fn conclude(attempt: &Attempt, outcome: &Outcome, settled: Result<Settled, Error>) -> Result<Charged, Error> {
     let (attempt_id, request_id) = (attempt.id(), attempt.order.request_id.as_str());
     let upstream_status = outcome.upstream_status();
@@ -93,16 +97,17 @@ fn conclude(attempt: &Attempt, outcome: &Outcome, settled: Result<Settled, Error
 
     let Settled { standing, detached } = settled.map_err(|error| {
         tracing::error!(
-            charge.attempt = %attempt_id, charge.request_id = request_id, charge.outcome = outcome.state(),
-            upstream_status, error = std::error::Error::source(&error), "charge outcome not recorded"
+            charge.attempt = %attempt_id, charge.request_id = request_id, charge.outcome = "not_recorded",
+            charge.found = outcome.state(), upstream_status, error = std::error::Error::source(&error),
+            "charge outcome"
         );
         not_certain()
     })?;
     let stands = matches!(standing, Standing::Charged { .. }) && !detached;
     if matches!(outcome, Outcome::Accepted { .. }) && !stands {
         tracing::error!(
-            charge.attempt = %attempt_id, charge.request_id = request_id, charge.detached = detached,
-            upstream_status, "order accepted for a charge that was decided otherwise or whose subscription has gone"
+            charge.attempt = %attempt_id, charge.request_id = request_id, charge.detached = detached, upstream_status,
+            "order accepted for a charge that was decided otherwise or whose subscription has gone"
         );
     }
     let (state, result) = match standing {
@@ -114,8 +119,8 @@ fn conclude(attempt: &Attempt, outcome: &Outcome, settled: Result<Settled, Error
         Standing::NotCertain => ("unknown", Err(not_certain())),
     };
     tracing::info!(
-        charge.attempt = %attempt_id, charge.request_id = request_id, charge.state = state, upstream_status,
-        "charge settled"
+        charge.attempt = %attempt_id, charge.request_id = request_id, charge.outcome = state, upstream_status,
+        "charge outcome"
     );
     result
 }

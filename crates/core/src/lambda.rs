@@ -49,6 +49,8 @@ where
     H: Fn(Arc<S>, Request) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Error>> + Send + 'static,
 {
+    #[cfg(feature = "failpoints")]
+    std::mem::forget(fail::FailScenario::setup());
     log_to_stdout();
     let settings = Settings::load()
         .and_then(|settings| Ok((Arc::new(S::from_settings(&settings)?), settings.cors_allow_origin()?)));

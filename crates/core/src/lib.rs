@@ -4,6 +4,9 @@
 //! [`charging`] protocol, and replies with [`http`]. Everything that can go wrong is one [`Error`], which knows its
 //! status and its code.
 
+#[macro_use]
+mod boundary;
+
 pub mod charging;
 pub mod clock;
 pub mod config;

@@ -61,8 +61,8 @@ pub enum Answer {
     CutBody,
     /// Breaks the connection off as soon as the order's first bytes arrive.
     ResetBeforeReading,
-    /// Reads the order, takes it, and breaks the connection off.
-    ResetAfterReading,
+    /// Reads the order, takes it or not, and breaks the connection off.
+    ResetAfterReading { take: bool },
 }
 
 /// An order that arrived whole.
@@ -73,6 +73,8 @@ pub struct Received {
     pub sku_id: i64,
     /// Whether an order exists for it now.
     pub taken: bool,
+    /// Whether the platform said no to it, and means it: any other order might have been taken.
+    pub refused: bool,
 }
 
 #[derive(Default)]
@@ -82,6 +84,23 @@ struct Books {
     orders: BTreeMap<String, Value>,
     usual: Behaviour,
     next: VecDeque<Behaviour>,
+    /// For one order with this number.
+    for_number: BTreeMap<String, Behaviour>,
+}
+
+impl Books {
+    /// How the order with this number is answered, now that it is here.
+    fn behaviour(&mut self, number: &str) -> Behaviour {
+        self.for_number.remove(number).or_else(|| self.next.pop_front()).unwrap_or_else(|| self.usual.clone())
+    }
+
+    /// Whether the order with this number is cut off.
+    fn resets_before_reading(&mut self, number: &str) -> bool {
+        let Some(next) = self.for_number.get(number).or(self.next.front()) else {
+            return self.usual.answer == Answer::ResetBeforeReading;
+        };
+        next.answer == Answer::ResetBeforeReading && self.behaviour(number).answer == Answer::ResetBeforeReading
+    }
 }
 
 /// What callers must send in `x-api-key` and `x-api-secret`.
@@ -130,6 +149,11 @@ impl Platform {
         lock(&self.books).usual = behaviour;
     }
 
+    /// How it answers the first order with this number.
+    pub fn behave_for(&self, number: &str, behaviour: Behaviour) {
+        lock(&self.books).for_number.insert(number.to_owned(), behaviour);
+    }
+
     /// How it answers one order, after those that were said before.
     pub fn behave_once(&self, behaviour: Behaviour) {
         lock(&self.books).next.push_back(behaviour);
@@ -176,17 +200,20 @@ async fn order(
 
     let (behaviour, known, order) = {
         let mut books = lock(&app.books);
-        let behaviour = books.next.pop_front().unwrap_or_else(|| books.usual.clone());
-        let taken = match &behaviour.answer {
-            Answer::Status { status, .. } => (200..300).contains(status),
-            Answer::Order | Answer::CutBody | Answer::ResetAfterReading => true,
-            Answer::ResetBeforeReading => false,
+        let behaviour = books.behaviour(&request_id);
+        let (taken, refused) = match &behaviour.answer {
+            Answer::Status { status: 408 | 409, .. } => (false, false),
+            Answer::Status { status, .. } => ((200..300).contains(status), (400..500).contains(status)),
+            Answer::Order | Answer::CutBody => (true, false),
+            Answer::ResetAfterReading { take } => (*take, false),
+            Answer::ResetBeforeReading => (false, false),
         };
         books.received.push(Received {
             request_id: request_id.clone(),
             customer_id: payload.customer_id.clone(),
             sku_id: payload.sku_id,
             taken,
+            refused,
         });
         let known = books.orders.get(&request_id).cloned();
         let order = known.clone().unwrap_or_else(|| {
@@ -224,7 +251,7 @@ async fn order(
             let body = Body::from_stream(stream::iter([Ok(half)]).chain(rest));
             ([("content-length", whole.len().to_string())], body).into_response()
         }
-        Answer::ResetBeforeReading | Answer::ResetAfterReading => {
+        Answer::ResetBeforeReading | Answer::ResetAfterReading { .. } => {
             line.0.store(true, Ordering::Release);
             StatusCode::NO_CONTENT.into_response()
         }
@@ -293,15 +320,9 @@ impl Connection {
 
     /// Whether the order that begins here is to be cut off.
     fn resets_before_reading(&self, bytes: &[u8]) -> bool {
-        let mut books = lock(&self.books);
-        if !bytes.starts_with(b"POST /order/") {
-            return false;
-        }
-        match books.next.front() {
-            Some(behaviour) if behaviour.answer == Answer::ResetBeforeReading => books.next.pop_front().is_some(),
-            Some(_) => false,
-            None => books.usual.answer == Answer::ResetBeforeReading,
-        }
+        let number = bytes.strip_prefix(b"POST /order/").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        let Some(Ok(number)) = number.map(str::from_utf8) else { return false };
+        lock(&self.books).resets_before_reading(number)
     }
 }
 

@@ -1,0 +1,188 @@
+//! The database goes away, stalls, or comes back as another, at each step of a charge.
+
+use std::sync::Arc;
+
+use api_tests::{Answer, Api, Call, Environment, eventually, wire::Wire};
+use ecommerce_stub::{Answer as Reply, Behaviour};
+use serde_json::json;
+use sqlx::{Postgres, Transaction};
+use tokio::task::JoinHandle;
+
+/// A charge through a wire that can be cut.
+struct Scene {
+    api: Api,
+    wire: Wire,
+    environment: Arc<Environment>,
+    subscription: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let api = Api::start().await;
+        let subscription = api.subscription().await;
+        let (wire, url) = Wire::before(&api.database_url).await;
+        let environment = Arc::new(api.environment_with("charge", &[("DATABASE_URL", &url)]).await);
+        environment.call(&Call::charge("nobody", "warm")).await.refuses(404, "subscription_not_found");
+        Self { api, wire, environment, subscription }
+    }
+
+    fn charge(&self) -> JoinHandle<Answer> {
+        let (environment, call) = (Arc::clone(&self.environment), Call::charge(&self.subscription, "o"));
+        tokio::spawn(async move { environment.call(&call).await })
+    }
+
+    /// The platform has the order and does not answer yet.
+    async fn while_waiting(&self) -> JoinHandle<Answer> {
+        self.api.platform.behave_for("o", Behaviour { delay_ms: 600, answer: Reply::Order });
+        let charge = self.charge();
+        eventually("the order arrives", async || !self.api.platform.received().is_empty()).await;
+        charge
+    }
+
+    async fn locked(&self, rows: &'static str) -> Transaction<'static, Postgres> {
+        let mut transaction = self.api.sql.begin().await.unwrap();
+        sqlx::query(rows).execute(&mut *transaction).await.unwrap();
+        transaction
+    }
+
+    async fn function_waits_for_a_lock(&self) {
+        eventually("the function waits for the lock", async || {
+            self.api
+                .ask::<i64>(
+                    "select count(*) from pg_stat_activity
+                     where application_name = 'beer-club' and wait_event_type = 'Lock' and datname = current_database()",
+                )
+                .await
+                > 0
+        })
+        .await;
+    }
+
+    /// One order, one attempt, charged.
+    async fn ends_well(&self, answer: &Answer) {
+        assert_eq!((answer.status, &answer.body["order"]["order_id"]), (200, &json!(1)), "{answer:?}");
+        let states: Vec<_> = self.api.ledger().await.into_iter().map(|attempt| attempt.standing).collect();
+        assert_eq!(states, ["charged"]);
+        assert!(self.api.platform.received().iter().all(|order| order.request_id == "o"));
+    }
+
+    /// The attempt is found as unknown once its deadline is past, and repeating it ends well.
+    async fn ends_well_later(&self) {
+        self.api.set_clock("statement_timestamp() + interval '1 minute'").await;
+        let seen: i64 = self.api.ask("select count(*) from charge_attention where request_id = 'o'").await;
+        assert_eq!(seen, 1);
+        self.ends_well(&self.environment.call(&Call::charge(&self.subscription, "o")).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_between_claim_and_settle_is_made_again() {
+    let scene = Scene::new().await;
+    let charge = scene.while_waiting().await;
+    scene.wire.cut();
+    scene.ends_well(&charge.await.unwrap()).await;
+    assert_eq!(scene.api.platform.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_recognised() {
+    let scene = Scene::new().await;
+    let lock = scene.locked("select from subscription for update").await;
+    let charge = scene.charge();
+    scene.function_waits_for_a_lock().await;
+    scene.wire.cut();
+    eventually("the function asks again", async || {
+        scene.function_waits_for_a_lock().await;
+        scene.api.ask::<i64>("select count(*) from pg_stat_activity where application_name = 'beer-club' and wait_event_type = 'Lock' and datname = current_database()").await > 1
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    scene.ends_well(&charge.await.unwrap()).await;
+    assert_eq!(scene.api.platform.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_settlement_whose_answer_was_lost_is_recognised() {
+    let scene = Scene::new().await;
+    let charge = scene.while_waiting().await;
+    let lock = scene.locked("select from charge_attempt for update").await;
+    scene.function_waits_for_a_lock().await;
+    scene.wire.cut();
+    lock.rollback().await.unwrap();
+    scene.ends_well(&charge.await.unwrap()).await;
+    assert_eq!(scene.api.platform.received().len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_database_at_the_claim_nothing_is_sent() {
+    let scene = Scene::new().await;
+    scene.wire.go_down();
+    scene.charge().await.unwrap().refuses(503, "database_unavailable");
+    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+    scene.wire.come_up();
+    scene.ends_well(&scene.charge().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn without_a_database_at_the_settlement_the_answer_is_honest() {
+    let scene = Scene::new().await;
+    let charge = scene.while_waiting().await;
+    scene.wire.go_down();
+    charge.await.unwrap().refuses(504, "charge_outcome_unknown");
+    scene.wire.come_up();
+    eventually("it is logged", async || scene.environment.log().contains("not_recorded")).await;
+    scene.ends_well_later().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_the_database_cancels_sends_nothing() {
+    let scene = Scene::new().await;
+    scene
+        .api
+        .run("do $$ begin execute format('alter database %I set statement_timeout = 200', current_database()); end $$")
+        .await;
+    scene.wire.cut();
+    let lock = scene.locked("select from subscription for update").await;
+    scene.charge().await.unwrap().refuses(503, "database_unavailable");
+    lock.rollback().await.unwrap();
+    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+    scene.ends_well(&scene.charge().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_settlement_that_the_database_cancels_is_found_later() {
+    let scene = Scene::new().await;
+    scene
+        .api
+        .run("do $$ begin execute format('alter database %I set statement_timeout = 200', current_database()); end $$")
+        .await;
+    scene.wire.cut();
+    let charge = scene.while_waiting().await;
+    let lock = scene.locked("select from charge_attempt for update").await;
+    charge.await.unwrap().refuses(504, "charge_outcome_unknown");
+    lock.rollback().await.unwrap();
+    scene.ends_well_later().await;
+}
+
+#[tokio::test]
+async fn a_failover_to_a_read_only_server_is_no_database() {
+    let scene = Scene::new().await;
+    let set = |value: &str| {
+        format!(
+            "do $$ begin execute format('alter database %I set default_transaction_read_only = {value}', current_database()); end $$"
+        )
+    };
+    scene.api.run(&set("on")).await;
+    scene.wire.cut();
+    scene.charge().await.unwrap().refuses(503, "database_unavailable");
+    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+
+    // It comes back, and goes read-only again while the platform has the order.
+    scene.api.run(&set("off")).await;
+    let charge = scene.while_waiting().await;
+    scene.api.run(&set("on")).await;
+    scene.wire.cut();
+    charge.await.unwrap().refuses(504, "charge_outcome_unknown");
+    scene.api.run(&set("off")).await;
+    scene.ends_well_later().await;
+}

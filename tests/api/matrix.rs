@@ -1,0 +1,264 @@
+//! Every place where a process can die or stop × everything the platform can do × what the caller does next.
+
+use std::collections::BTreeMap;
+
+use api_tests::{Answer, Api, Call, Environment, checker, environment::CHARGE_WITH_FAILPOINTS, eventually};
+use ecommerce_stub::{Answer as Reply, Behaviour};
+use futures_util::{StreamExt, future::join_all, stream};
+use tokio::task::JoinHandle;
+
+/// What becomes of the process that charges first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Lives,
+    /// By SIGKILL, between two steps.
+    KilledAt(&'static str),
+    /// By SIGKILL, when the order has arrived and the platform has not answered.
+    KilledWaiting,
+    /// By SIGSTOP, until its deadline is past and the caller has gone on.
+    FrozenAt(&'static str),
+}
+
+const FATES: [Fate; 10] = [
+    Fate::Lives,
+    Fate::KilledAt("before_claim"),
+    Fate::KilledAt("claimed"),
+    Fate::KilledAt("sending"),
+    Fate::KilledWaiting,
+    Fate::KilledAt("answered"),
+    Fate::KilledAt("settled"),
+    Fate::FrozenAt("claimed"),
+    Fate::FrozenAt("sending"),
+    Fate::FrozenAt("answered"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Next {
+    SameNumber,
+    AnotherNumber,
+    BothAtOnce,
+    NextMonth,
+}
+
+const NEXT: [Next; 4] = [Next::SameNumber, Next::AnotherNumber, Next::BothAtOnce, Next::NextMonth];
+
+/// What the platform does with the first order that arrives.
+#[derive(Clone)]
+struct Conduct {
+    name: &'static str,
+    /// In the platform's place.
+    base_url: Option<&'static str>,
+    behaviour: Behaviour,
+}
+
+fn conducts() -> Vec<Conduct> {
+    let answer = |name, answer| Conduct { name, base_url: None, behaviour: Behaviour { delay_ms: 0, answer } };
+    let status = |name, status, header: &[(&str, &str)], body: &str| {
+        let headers = header.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        answer(name, Reply::Status { status, headers, body: body.to_owned() })
+    };
+    let unreachable = |name, base_url| Conduct { base_url: Some(base_url), ..answer(name, Reply::Order) };
+    let mut hang = answer("hangs", Reply::Order);
+    hang.behaviour.delay_ms = 60_000;
+    let mut all = vec![
+        answer("201", Reply::Order),
+        status("200 with garbage", 200, &[], "<html>"),
+        answer("a cut body", Reply::CutBody),
+        status("an oversized body", 200, &[], &"[".repeat(600 * 1024)),
+        status("204", 204, &[], ""),
+        status("301", 301, &[("location", "/order/elsewhere")], ""),
+        status("429 with retry-after", 429, &[("retry-after", "9")], ""),
+        hang,
+        unreachable("refuses the connection", "http://127.0.0.1:1"),
+        unreachable("has no name", "http://no-such-host.invalid"),
+        answer("resets before reading", Reply::ResetBeforeReading),
+        answer("resets after reading", Reply::ResetAfterReading { take: false }),
+        answer("takes the order and resets", Reply::ResetAfterReading { take: true }),
+    ];
+    for (name, code) in [
+        ("400", 400),
+        ("401", 401),
+        ("402", 402),
+        ("404", 404),
+        ("408", 408),
+        ("409", 409),
+        ("422", 422),
+        ("429", 429),
+        ("500", 500),
+        ("503", 503),
+    ] {
+        all.push(status(name, code, &[], "{}"));
+    }
+    all
+}
+
+struct Cell {
+    fate: Fate,
+    conduct: Conduct,
+    subscription: String,
+    first: String,
+    second: String,
+}
+
+/// A process that sleeps on its charge.
+struct Sleeper {
+    environment: std::sync::Arc<Environment>,
+    call: JoinHandle<Option<Answer>>,
+}
+
+async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
+    let failpoints = match cell.fate {
+        Fate::Lives | Fate::KilledWaiting => String::new(),
+        Fate::KilledAt(place) => format!("{place}=1*return(KILL)"),
+        Fate::FrozenAt(place) => format!("{place}=1*return(STOP)"),
+    };
+    let mut behaviour = cell.conduct.behaviour.clone();
+    if cell.fate == Fate::KilledWaiting {
+        behaviour.delay_ms = behaviour.delay_ms.max(500);
+    }
+    api.platform.behave_for(&cell.first, behaviour);
+    let mut settings = vec![("FAILPOINTS", failpoints.as_str())];
+    settings.extend(cell.conduct.base_url.map(|base_url| ("ECOMMERCE_BASE_URL", base_url)));
+    let environment = std::sync::Arc::new(api.environment_with(CHARGE_WITH_FAILPOINTS, &settings).await);
+
+    let call = tokio::spawn({
+        let (environment, call) = (environment.clone(), Call::charge(&cell.subscription, &cell.first));
+        async move { environment.try_call(&call).await }
+    });
+    match cell.fate {
+        Fate::Lives => assert!(call.await.unwrap().is_some(), "{} {}", cell.subscription, environment.log()),
+        Fate::KilledAt(place) => {
+            let answered = call.await.unwrap().is_some();
+            // Where nothing is reached, nothing is being sent.
+            assert_eq!(answered, place == "sending" && cell.conduct.base_url.is_some(), "{}", environment.log());
+        }
+        Fate::KilledWaiting => {
+            eventually("the order arrives, or never will", async || {
+                let arrived = |order: &ecommerce_stub::Received| order.request_id == cell.first;
+                call.is_finished() || api.platform.received().iter().any(arrived)
+            })
+            .await;
+            environment.kill();
+            let _ = call.await.unwrap();
+        }
+        Fate::FrozenAt(place) => {
+            eventually("it stops, or there was nothing to send", async || {
+                call.is_finished() || environment.is_frozen()
+            })
+            .await;
+            assert_eq!(call.is_finished(), place == "sending" && cell.conduct.base_url.is_some());
+            return Some(Sleeper { environment, call });
+        }
+    }
+    None
+}
+
+async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, next: Next) {
+    let (same, another) =
+        (Call::charge(&cell.subscription, &cell.first), Call::charge(&cell.subscription, &cell.second));
+    match next {
+        Next::SameNumber => drop(healthy.call(&same).await),
+        Next::AnotherNumber => drop(healthy.call(&another).await),
+        Next::BothAtOnce => drop(tokio::join!(healthy.call(&same), other.call(&another))),
+        // Whatever became of last month's, this month's is charged.
+        Next::NextMonth => assert_eq!(healthy.call(&another).await.status, 200, "{}", cell.subscription),
+    }
+}
+
+/// Thaws it; it must change nothing but report a success, and send nothing any more.
+async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
+    let of_cell = async || -> (usize, Vec<String>) {
+        let orders = api.platform.received().iter().filter(|order| order.request_id == cell.first).count();
+        let states = api.ledger().await.into_iter().filter(|attempt| attempt.subscription_id == cell.subscription);
+        (orders, states.map(|attempt| format!("{} {}", attempt.request_id, attempt.standing)).collect())
+    };
+    let before = of_cell().await;
+    sleeper.environment.thaw();
+    let answer = sleeper.call.await.unwrap().expect("an answer");
+    let after = of_cell().await;
+    assert_eq!(before.0, after.0, "{} sent after its deadline", cell.subscription);
+    let accepted = cell.fate == Fate::FrozenAt("answered") && answer.status == 200;
+    assert!(accepted || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
+}
+
+/// The way forward that everybody has: repeat what is unknown, then charge.
+async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let ledger = api.ledger().await;
+        let stuck =
+            ledger.iter().find(|attempt| attempt.subscription_id == cell.subscription && attempt.standing == "unknown");
+        let number = stuck.map_or_else(|| format!("{}-last", cell.subscription), |attempt| attempt.request_id.clone());
+        let answer = healthy.call(&Call::charge(&cell.subscription, &number)).await;
+        let done = stuck.is_none() && answer.status == 200;
+        answers.push(answer);
+        if done {
+            return;
+        }
+    }
+    panic!("{:?} {} has no way forward: {answers:#?}", cell.fate, cell.conduct.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_at_every_boundary() {
+    let mut cells_run = 0;
+    let mut faults = 0;
+    let mut orders = 0;
+    let mut violations = Vec::new();
+    let mut standings: BTreeMap<String, usize> = BTreeMap::new();
+    for next in NEXT {
+        let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000"), ("RUST_LOG", "warn")]).await;
+        let cells: Vec<Cell> = FATES
+            .into_iter()
+            .flat_map(|fate| conducts().into_iter().map(move |conduct| (fate, conduct)))
+            .enumerate()
+            .map(|(index, (fate, conduct))| Cell {
+                fate,
+                conduct,
+                subscription: format!("cell-{index:03}"),
+                first: format!("cell-{index:03}-first"),
+                second: format!("cell-{index:03}-second"),
+            })
+            .collect();
+        let club = api.club().await;
+        for cell in &cells {
+            api.run(&format!("insert into subscription values ('{0}', {club}, '{0}')", cell.subscription)).await;
+        }
+
+        let sleepers = stream::iter(&cells).map(|cell| strike_first(&api, cell)).buffered(8).collect::<Vec<_>>().await;
+
+        let later = if next == Next::NextMonth { "1 month" } else { "1 minute" };
+        api.set_clock(&format!("statement_timestamp() + interval '{later}'")).await;
+        let healthy = join_all((0..4).map(|_| api.environment("charge"))).await;
+        let pairs =
+            cells.iter().enumerate().map(|(index, cell)| (&healthy[index % 2 * 2], &healthy[index % 2 * 2 + 1], cell));
+        stream::iter(pairs).for_each_concurrent(4, |(one, other, cell)| go_on(one, other, cell, next)).await;
+        for (cell, sleeper) in cells.iter().zip(sleepers) {
+            if let Some(sleeper) = sleeper {
+                wake(&api, cell, sleeper).await;
+            }
+        }
+        for (index, cell) in cells.iter().enumerate() {
+            resolve(&api, &healthy[index % 4], cell).await;
+        }
+
+        let (received, ledger) = (api.platform.received(), api.ledger().await);
+        assert!(received.iter().all(|order| order.request_id != "elsewhere"), "a redirect was followed");
+        violations.extend(checker::violations(&received, &ledger));
+        cells_run += cells.len();
+        orders += received.len();
+        for cell in &cells {
+            faults += usize::from(cell.fate != Fate::Lives) + usize::from(cell.conduct.name != "201");
+        }
+        for attempt in ledger {
+            *standings.entry(attempt.standing).or_default() += 1;
+        }
+    }
+    println!(
+        "fault matrix: {cells_run} cells, {faults} faults injected, {orders} orders received, attempts {standings:?}, \
+         {} violations",
+        violations.len()
+    );
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert_eq!(cells_run, FATES.len() * conducts().len() * NEXT.len());
+}

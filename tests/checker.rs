@@ -1,0 +1,88 @@
+//! The judge of what charging must never do, from the platform's own log and the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ecommerce_stub::Received;
+use serde::Deserialize;
+
+/// A row of the ledger.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Attempt {
+    pub subscription_id: String,
+    pub billing_month: String,
+    pub request_id: String,
+    pub customer_store_id: String,
+    pub store_sku: i64,
+    /// As it stands now.
+    pub standing: String,
+    pub decided_by: Option<String>,
+    pub detached: bool,
+}
+
+impl Attempt {
+    fn is_live(&self) -> bool {
+        !self.detached && ["in_flight", "unknown", "charged"].contains(&self.standing.as_str())
+    }
+}
+
+/// Everything that is wrong with a history that has come to rest; nothing, if all is well.
+pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
+    let mut found = Vec::new();
+    let of_number = |number: &str| ledger.iter().filter(|attempt| attempt.request_id == number).collect::<Vec<_>>();
+
+    // Never two orders that could have succeeded, for one subscription and month, under different numbers.
+    let mut numbers: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    for order in received.iter().filter(|order| !order.refused) {
+        for attempt in of_number(&order.request_id).into_iter().filter(|attempt| !attempt.detached) {
+            let month = (&attempt.subscription_id, &attempt.billing_month);
+            numbers.entry(month).or_default().insert(&order.request_id);
+        }
+    }
+    for (month, numbers) in numbers.iter().filter(|(_, numbers)| numbers.len() > 1) {
+        found.push(format!("{month:?} may have been ordered under {numbers:?}"));
+    }
+
+    // Every order that was received has its attempt.
+    for order in received {
+        let recorded = of_number(&order.request_id)
+            .into_iter()
+            .any(|attempt| (&attempt.customer_store_id, attempt.store_sku) == (&order.customer_id, order.sku_id));
+        if !recorded {
+            found.push(format!("no attempt is recorded for {order:?}"));
+        }
+    }
+
+    // What the ledger says of an order is what the platform knows of it.
+    for attempt in ledger.iter().filter(|attempt| attempt.decided_by.is_none()) {
+        let orders = || received.iter().filter(|order| order.request_id == attempt.request_id);
+        match attempt.standing.as_str() {
+            "charged" if orders().all(|order| !order.taken) => {
+                found.push(format!("nothing was ordered for {attempt:?}"))
+            }
+            "rejected" | "not_sent" => {
+                let open = of_number(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
+                if open && orders().any(|order| !order.refused) {
+                    found.push(format!("the month is open, but there may be an order for {attempt:?}"));
+                }
+            }
+            "charged" | "unknown" => {}
+            // There is no way forward from anywhere else.
+            other => found.push(format!("{other} at rest: {attempt:?}")),
+        }
+    }
+
+    // One live attempt per subscription and month, and per number; a number belongs to one subscription and month.
+    let mut live = BTreeSet::new();
+    let mut owners: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
+    for attempt in ledger.iter().filter(|attempt| !attempt.detached) {
+        let month = (attempt.subscription_id.as_str(), attempt.billing_month.as_str());
+        owners.entry(&attempt.request_id).or_default().insert(month);
+        if attempt.is_live() && !live.insert(month) {
+            found.push(format!("two live attempts for {month:?}"));
+        }
+    }
+    for (number, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
+        found.push(format!("{number} belongs to {owners:?}"));
+    }
+    found
+}
