@@ -15,7 +15,7 @@ test: .venv/installed
 
 lint: .venv/installed
 	cargo fmt --check
-	SQLX_OFFLINE=true cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py --check

@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import zlib
@@ -24,6 +25,7 @@ USER = "club"
 # The longest path that a Unix socket's address holds is 107 bytes, of which the file's name takes 20.
 LONGEST_SOCKET_FOLDER = 85
 PR_SET_PDEATHSIG = 1
+FALLBACK = "beer-club-"
 
 
 class Failed(Exception):
@@ -49,10 +51,16 @@ def reachable(path: Path) -> bool:
 
 
 def own_folder(path: Path) -> Path:
-    """Makes the folder, for the eyes of the server's user only."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if drop := unprivileged():
-        os.chown(path, drop["user"], drop["group"])
+    """Makes the folder, for the server's user only; one that is there must be such a folder, not somebody's link."""
+    owner = unprivileged().get("user", os.geteuid())
+    try:
+        path.mkdir(mode=0o700, parents=True)
+        if owner != os.geteuid():
+            os.chown(path, owner, unprivileged()["group"])
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+            raise Failed(f"{path} is not a folder of the database's user; remove it") from None
     return path
 
 
@@ -62,7 +70,7 @@ def kept_folder() -> Path:
     local.mkdir(exist_ok=True)
     if reachable(local) and len(str(local)) < LONGEST_SOCKET_FOLDER:
         return local / "postgres"
-    return Path("/var/tmp") / f"beer-club-{os.geteuid()}-{zlib.crc32(bytes(ROOT)):08x}"
+    return Path("/var/tmp") / f"{FALLBACK}{os.geteuid()}-{zlib.crc32(bytes(ROOT)):08x}"
 
 
 @dataclass
@@ -73,6 +81,7 @@ class Server:
     # False trades what a power cut would lose for speed; only for a database that is thrown away.
     durable: bool
     options: tuple[str, ...] = ()
+    process: subprocess.Popen | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Server"]:
@@ -110,8 +119,8 @@ class Server:
             **unprivileged(),
         )
         log = self.folder / "log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
+        with open(log, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600)) as output:
+            self.process = subprocess.Popen(
                 [install / "bin/postgres", "-D", data]
                 + [f"--{key}={value}" for key, value in settings.items()]
                 + list(self.options),
@@ -126,12 +135,12 @@ class Server:
         try:
             while self._psql(install, "select 1").returncode != 0:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.05)
+                    self.process.wait(0.05)
                     raise Failed(f"PostgreSQL did not start; its log is {log}:\n{log.read_text()[-2000:]}")
             yield self
         finally:
-            process.send_signal(signal.SIGINT)  # "fast": open sessions are ended
-            process.wait()
+            self.process.send_signal(signal.SIGINT)  # "fast": open sessions are ended
+            self.process.wait()
 
     def create_database(self, name: str) -> None:
         install = self._installation()
@@ -146,6 +155,9 @@ class Server:
         done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **unprivileged())
         if done.returncode:
             raise Failed(f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}")
+
+    def psql(self) -> Path:
+        return self._installation() / "bin/psql"
 
     def _installation(self) -> Path:
         """The wheel's PostgreSQL; a copy of it where the server's user cannot reach the environment it is in."""

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
-from postgres import ROOT, USER, Failed, Server, die_with_parent, kept_folder
+from postgres import FALLBACK, ROOT, USER, Failed, Server, die_with_parent, kept_folder
 from with_database import migrate
 
 CONFIG = ROOT / "local_config.json"
 DATABASE = "beer_club"
 ENVIRONMENTS_PER_FUNCTION = 8
+STARTS_WITHIN = 60  # seconds
 
 
 @contextlib.contextmanager
@@ -37,13 +38,20 @@ def alone() -> Iterator[None]:
         yield
 
 
-def require_free(port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise Failed(f"port {port} is taken; choose another pair with {setting}") from None
+def ports() -> tuple[int, int]:
+    """Of the API and of the stand-in, both free."""
+    choice = os.environ.get("PORT") or "9000"
+    if not choice.isdecimal() or not 1 <= int(choice) <= 65534:
+        raise Failed(f"PORT={choice}: it must be a number from 1 to 65534")
+    pair = int(choice), int(choice) + 1
+    for port in pair:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise Failed(f"port {port} is taken; choose another pair with make run PORT=9100") from None
+    return pair
 
 
 def configuration(folder: Path) -> dict:
@@ -56,9 +64,17 @@ def configuration(folder: Path) -> dict:
         print(f"wrote {CONFIG.name}, for the embedded database")
     try:
         config = json.loads(CONFIG.read_text(encoding="utf-8"))
-        config["database"]["db_host"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Failed(f"{CONFIG.name} is wrong ({error!r}); delete it to have it written anew") from None
+    except ValueError as error:
+        raise Failed(f"{CONFIG.name} is not JSON: {error}") from None
+    for block in ("database", "ecommerce"):
+        if not isinstance(config, dict) or not isinstance(config.setdefault(block, {}), dict):
+            raise Failed(f"{CONFIG.name}: `{block}` must be an object; see model_config.json")
+    for key in ("db_user", "db_host", "db_name"):
+        if not isinstance(config["database"].get(key), str) or not config["database"][key]:
+            raise Failed(f"{CONFIG.name} has no `database.{key}`; see model_config.json")
+    host = Path(config["database"]["db_host"])
+    if host != folder and (host.parts[-2:] == (".local", "postgres") or host.name.startswith(FALLBACK)):
+        raise Failed(f"{CONFIG.name} is for the embedded database of another folder; delete it to have it written anew")
     return config
 
 
@@ -113,82 +129,106 @@ def running(name: str, command: list, environment: dict, stop: signal.Signals) -
         process.wait()
 
 
-def wait_until_it_answers(api: str, watch: subprocess.Popen) -> None:
-    while watch.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{api}/subscription/eligible?limit=1", timeout=60):
-                return
-        except urllib.error.HTTPError as error:
-            raise Failed(f"the API answers {error.code}: {error.read().decode()}") from None
-        except OSError:
+def target_directory() -> Path:
+    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    return Path(json.loads(subprocess.check_output(command, cwd=ROOT))["target_directory"])
+
+
+def wait_until_all_answer(api: str, watch: subprocess.Popen) -> None:
+    """Whatever they say, as long as it is what they say to such a call; the first makes cargo start the function."""
+    calls = {
+        "eligible": ("GET", "/subscription/eligible?limit=1", 200),
+        "subscribe": ("POST", "/club/0/subscribe", 400),
+        "status": ("POST", "/subscription/-/status", 400),
+        "charge": ("POST", "/subscription/-/charge/-", 404),
+    }
+    for name, (method, path, expected) in calls.items():
+        patience = time.monotonic() + STARTS_WITHIN
+        while True:
+            if watch.poll() is not None:
+                raise Failed("cargo lambda watch ended")
+            try:
+                request = urllib.request.Request(api + path, method=method)
+                with urllib.request.urlopen(request, timeout=STARTS_WITHIN) as answer:
+                    status = answer.status
+            except urllib.error.HTTPError as error:
+                status = error.code
+            except OSError:
+                status = None
+            if status == expected:
+                break
+            if time.monotonic() > patience or status is not None:
+                raise Failed(f"{name} does not answer as it should ({status}); its log is above")
             time.sleep(0.1)
-    raise Failed("cargo lambda watch ended")
 
 
 def banner(api: str, platform: str, club: int, where: str) -> str:
-    json_type = "-H 'content-type: application/json'"
     return f"""
 The API answers on {api}
-The platform's stand-in lists its orders on {platform}/orders
+The platform's stand-in lists its orders on {platform}/orders; it forgets them when it ends
 The database is {where}
 
-  curl -X POST {api}/club/{club}/subscribe {json_type} -d '{{"customer_id": "00000000-0000-0000-000-0000000000000"}}'
-  SUBSCRIPTION=the id in that answer
-  curl -X POST {api}/subscription/$SUBSCRIPTION/status {json_type} -d '{{"status_id": 3, "interval": 30}}'
-  curl -X POST {api}/subscription/$SUBSCRIPTION/status {json_type} -d '{{"status_id": 1}}'
+  SUBSCRIPTION=$(curl -s -X POST {api}/club/{club}/subscribe -d "{{\\"customer_id\\": \\"customer-$RANDOM\\"}}" \\
+    | tee /dev/stderr | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
+  curl -X POST {api}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 3, "interval": 30}}'
+  curl -X POST {api}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 1}}'
   curl {api}/subscription/eligible
-  curl -X POST {api}/subscription/$SUBSCRIPTION/charge/order-1
+  curl -X POST {api}/subscription/$SUBSCRIPTION/charge/$SUBSCRIPTION
 
 Ctrl-C ends everything; the data is kept.
 """
 
 
 def main() -> None:
-    port = int(os.environ.get("PORT") or 9000)
-    api, platform = f"http://localhost:{port}", f"http://localhost:{port + 1}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone())
         folder = kept_folder()
         config = configuration(folder)
-        database, ecommerce = config["database"], config.get("ecommerce") or {}
-        for taken in (port, port + 1):
-            require_free(taken, "make run PORT=9100")
+        database, ecommerce = config["database"], config["ecommerce"]
+        port, stub_port = ports()
+        api, platform = f"http://localhost:{port}", f"http://localhost:{stub_port}"
 
-        for package in ([], ["-p", "ecommerce-stub"]):
-            if subprocess.run(["cargo", "build", "--locked", *package], cwd=ROOT, check=False).returncode:
-                raise Failed("the build failed")
-
-        if database["db_host"] == str(folder):
-            where = f"embedded, in {folder}"
+        parts = {}
+        if Path(database["db_host"]) == folder:
             server = Server(folder, durable=True)
             stack.enter_context(server.running())
             server.create_database(database["db_name"])
+            parts["PostgreSQL"] = server.process
+            where = f"embedded: {server.psql()} -h {folder} -U {database['db_user']} {database['db_name']}"
         else:
             where = f"your own, of {CONFIG.name}"
         migrate("local")
         club = demo_club(database)
 
+        for package in ([], ["-p", "ecommerce-stub"]):
+            if subprocess.run(["cargo", "build", "--locked", *package], cwd=ROOT, check=False).returncode:
+                raise Failed("the build failed")
+
         # The stand-in in the platform's place, whatever the configuration says: nothing here charges anybody.
-        stand_in = {
-            "ECOMMERCE_BASE_URL": f"http://127.0.0.1:{port + 1}",
+        settings = {
+            "ECOMMERCE_BASE_URL": f"http://127.0.0.1:{stub_port}",
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",
+            # The database that was migrated here, and no other that happens to be set.
+            "DATABASE_URL": "",
+            "SCOPE": "local",
+            # cargo is asked for every environment that starts; only what goes wrong there is of interest.
+            "CARGO_TERM_QUIET": "true",
         }
-        stub = [ROOT / "target/debug/ecommerce-stub", str(port + 1)]
-        stub = stack.enter_context(running("the stand-in", stub, stand_in, signal.SIGINT))
+        stub = [target_directory() / "debug/ecommerce-stub", str(stub_port)]
+        parts["the stand-in"] = stack.enter_context(running("the stand-in", stub, settings, signal.SIGINT))
         watch = [Path(sys.executable).parent / "cargo-lambda", "lambda", "watch", "--invoke-address", "127.0.0.1"]
         watch += ["--invoke-port", str(port), "--concurrency", str(ENVIRONMENTS_PER_FUNCTION)]
-        # It asks cargo for every environment that it starts; only what goes wrong there is of interest.
-        quiet = {"CARGO_TERM_QUIET": "true", "SCOPE": "local"}
-        watch = stack.enter_context(running("cargo lambda watch", watch, quiet | stand_in, signal.SIGINT))
-        wait_until_it_answers(api, watch)
+        watch = stack.enter_context(running("cargo lambda watch", watch, settings, signal.SIGINT))
+        parts["cargo lambda watch"] = watch
+        wait_until_all_answer(api, watch)
         print(banner(api, platform, club, where), flush=True)
 
         parent = os.getppid()
         while os.getppid() == parent:
-            for name, process in (("cargo lambda watch", watch), ("the stand-in", stub)):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.5)
+            time.sleep(0.5)
+            for name, process in parts.items():
+                if process.poll() is not None:
                     raise Failed(f"{name} ended")
 
 

@@ -6,24 +6,24 @@ database each, `TEST_DATABASE_URL` (the server, with the migrated template `api_
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from postgres import ROOT, USER, Failed, Server, own_folder
+from postgres import ROOT, USER, Failed, Server, die_with_parent, own_folder
 
 TEMPLATE = "api_template"
-ALEMBIC = Path(sys.executable).parent / "alembic"
 
 
-def migrate(scope: str, revision: str = "head") -> None:
-    done = subprocess.run(
-        [ALEMBIC, "-x", f"scope={scope}", "upgrade", revision], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def migrate(scope: str) -> None:
+    # Not the script beside it, which would not survive a move of the folder.
+    command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", "head"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failed(f"the migrations failed:\n{done.stderr}")
+        raise Failed(f"the migrations failed: {done.stderr.strip()}")
 
 
 def main(command: list[str]) -> int:
@@ -45,12 +45,20 @@ def main(command: list[str]) -> int:
             environment = {
                 "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
-                "ALEMBIC": str(ALEMBIC),
+                "PYTHON": sys.executable,
             }
-            return subprocess.run(command, env=os.environ | environment, check=False).returncode
+            beside = subprocess.Popen(
+                command, env=os.environ | environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM)
+            )
+            try:
+                return beside.wait()
+            finally:
+                beside.terminate()
+                beside.wait()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main(sys.argv[1:]))
     except Failed as failed:

@@ -190,7 +190,6 @@ fn build(options: &[&str]) -> HashMap<String, PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--message-format=json-render-diagnostics"])
         .args(options)
-        .env("SQLX_OFFLINE", "true")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()

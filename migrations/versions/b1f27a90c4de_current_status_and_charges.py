@@ -223,7 +223,7 @@ create function decide_charge(attempt_id uuid, outcome text, because text, who t
     end
     $$;
 comment on function decide_charge(uuid, text, text, text) is
-    'Records what a person found out about an attempt: charged, rejected or not_sent; why; and who, if not the session.';
+    'Records what a person found out: charged, rejected or not_sent; why; and who, if not the session''s user.';
 """
 
 # Only inserts, into a table without a unique key but its own identity: whatever else holds locks, whatever the

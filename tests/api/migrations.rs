@@ -35,8 +35,8 @@ impl Scope {
 
     /// What it says as errors, if it fails.
     fn alembic(&self, arguments: &[&str]) -> Result<(), String> {
-        let output = Command::new(env::var("ALEMBIC").unwrap())
-            .args(["-x", &format!("scope={}", self.name)])
+        let output = Command::new(env::var("PYTHON").unwrap())
+            .args(["-m", "alembic", "-x", &format!("scope={}", self.name)])
             .args(arguments)
             .current_dir(ROOT)
             .output()

@@ -165,13 +165,17 @@ impl Settings {
         let base_url = reqwest::Url::parse(base_url.trim_end_matches('/'))
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none())
-            .ok_or_else(|| wrong("ECOMMERCE_BASE_URL", "an http or https URL without a query"))?;
+            .ok_or_else(|| {
+                wrong("ECOMMERCE_BASE_URL (`ecommerce.base_url`)", "an http or https URL without a query")
+            })?;
         let timeout = match variable("ECOMMERCE_TIMEOUT_MS").map(Value::from).or_else(|| block.timeout_ms.clone()) {
             None => DEFAULT_TIMEOUT,
             Some(value) => number(&value)
                 .filter(|milliseconds| (1..=LONGEST_TIMEOUT_MS).contains(milliseconds))
                 .map(Duration::from_millis)
-                .ok_or_else(|| wrong("ECOMMERCE_TIMEOUT_MS", "a number of milliseconds from 1 to 60000"))?,
+                .ok_or_else(|| {
+                    wrong("ECOMMERCE_TIMEOUT_MS (`ecommerce.timeout_ms`)", "a number of milliseconds from 1 to 60000")
+                })?,
         };
         Ok(EcommerceSettings {
             base_url,
@@ -184,16 +188,20 @@ impl Settings {
     /// Where the billing month begins and ends.
     pub fn billing_timezone(&self) -> Result<Tz, ConfigError> {
         self.text("BILLING_TIMEZONE", |file| &file.billing_timezone).map_or(Ok(Tz::UTC), |name| {
-            name.parse().map_err(|_| wrong("BILLING_TIMEZONE", "an IANA name such as America/Sao_Paulo"))
+            name.parse()
+                .map_err(|_| wrong("BILLING_TIMEZONE (`billing_timezone`)", "an IANA name such as America/Sao_Paulo"))
         })
     }
 
     /// The value of `access-control-allow-origin`.
     pub fn cors_allow_origin(&self) -> Result<HeaderValue, ConfigError> {
-        self.text("CORS_ALLOW_ORIGIN", |file| &file.cors_allow_origin)
-            .map_or(Ok(HeaderValue::from_static("*")), |origin| {
-                HeaderValue::try_from(origin).map_err(|_| wrong("CORS_ALLOW_ORIGIN", "an origin, or *"))
-            })
+        self.text("CORS_ALLOW_ORIGIN", |file| &file.cors_allow_origin).map_or(
+            Ok(HeaderValue::from_static("*")),
+            |origin| {
+                HeaderValue::try_from(origin)
+                    .map_err(|_| wrong("CORS_ALLOW_ORIGIN (`cors_allow_origin`)", "an origin, or *"))
+            },
+        )
     }
 
     fn text(&self, name: &str, key: impl Fn(&File) -> &Option<String>) -> Option<String> {
