@@ -16,3 +16,4 @@ mod protocol_variants;
 mod requests;
 mod status;
 mod subscribe;
+mod time;
