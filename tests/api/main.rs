@@ -9,6 +9,7 @@ mod current_status;
 mod database_faults;
 mod duty;
 mod eligible;
+mod history;
 mod matrix;
 mod migrations;
 mod operators;

@@ -262,3 +262,47 @@ async fn every_fault_at_every_boundary() {
     assert!(violations.is_empty(), "{violations:#?}");
     assert_eq!(cells_run, FATES.len() * conducts().len() * NEXT.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_charges_of_a_hundred_subscriptions_from_sixteen_environments() {
+    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "400"), ("RUST_LOG", "error")]).await;
+    let club = api.club().await;
+    api.run(&format!("insert into subscription select 's-' || n, {club}, 'c-' || n from generate_series(0, 99) n"))
+        .await;
+    // Faults in turn, as orders arrive; what hangs does so only now and then.
+    let conducts: Vec<_> = conducts().into_iter().filter(|conduct| conduct.base_url.is_none()).collect();
+    for order in 0..1000 {
+        let conduct = &conducts[order * 5 % conducts.len()];
+        let hangs = conduct.name == "hangs" && order % 3 > 0;
+        api.platform.behave_once(if hangs { Behaviour::default() } else { conduct.behaviour.clone() });
+    }
+
+    let environments = join_all((0..16).map(|_| api.environment("charge"))).await;
+    let answers = join_all(environments.iter().enumerate().map(|(number, environment)| async move {
+        let mut statuses = Vec::new();
+        for call in (number..1000).step_by(16) {
+            // Ten calls for each subscription, under four numbers, from different environments at a time.
+            let (subscription, order) = (call / 10, call % 4);
+            let charge = Call::charge(&format!("s-{subscription}"), &format!("s-{subscription}-{order}"));
+            statuses.push(environment.call(&charge).await.status);
+        }
+        statuses
+    }))
+    .await;
+
+    api.set_clock("statement_timestamp() + interval '1 minute'").await;
+    let (received, ledger) = (api.platform.received(), api.ledger().await);
+    let mut statuses: BTreeMap<u64, usize> = BTreeMap::new();
+    for status in answers.into_iter().flatten() {
+        *statuses.entry(status).or_default() += 1;
+    }
+    println!("a thousand charges: answers {statuses:?}, {} orders received", received.len());
+    assert_eq!(statuses.values().sum::<usize>(), 1000);
+    assert!(!statuses.contains_key(&500));
+    assert_eq!(checker::violations(&received, &ledger), Vec::<String>::new());
+    let mut numbers: BTreeMap<&str, std::collections::BTreeSet<&str>> = BTreeMap::new();
+    for order in received.iter().filter(|order| !order.refused) {
+        numbers.entry(&order.customer_id).or_default().insert(&order.request_id);
+    }
+    assert!(numbers.len() > 50 && numbers.values().all(|numbers| numbers.len() == 1), "{numbers:?}");
+}
