@@ -16,6 +16,8 @@ pub struct Wire {
     round_trips: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
+    /// While it is held, answers of the server stay here.
+    held: Arc<AtomicBool>,
     lines: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -31,20 +33,21 @@ impl Wire {
             round_trips: Arc::default(),
             refused: Arc::default(),
             down: Arc::default(),
+            held: Arc::default(),
             lines: Arc::default(),
         };
         let (round_trips, refused) = (wire.round_trips.clone(), wire.refused.clone());
-        let (down, lines) = (wire.down.clone(), wire.lines.clone());
+        let (down, held, lines) = (wire.down.clone(), wire.held.clone(), wire.lines.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if down.load(Ordering::Acquire) {
                     refused.fetch_add(1, Ordering::AcqRel);
                     continue;
                 }
-                let (socket, round_trips) = (socket.clone(), round_trips.clone());
+                let (socket, round_trips, held) = (socket.clone(), round_trips.clone(), held.clone());
                 lines.lock().expect("unpoisoned").spawn(async move {
                     let Ok(server) = UnixStream::connect(&socket).await else { return };
-                    forward(client, server, &round_trips).await;
+                    forward(client, server, &round_trips, &held).await;
                 });
             }
         });
@@ -72,13 +75,24 @@ impl Wire {
         self.down.store(false, Ordering::Release);
     }
 
+    /// Lets the client's words through and keeps the server's, until the connections are cut.
+    pub fn hold_answers(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
     /// Cuts the connections that are there.
     pub fn cut(&self) {
+        self.held.store(false, Ordering::Release);
         self.lines.lock().expect("unpoisoned").abort_all();
     }
 }
 
-async fn forward(mut client: tokio::net::TcpStream, mut server: UnixStream, round_trips: &AtomicUsize) {
+async fn forward(
+    mut client: tokio::net::TcpStream,
+    mut server: UnixStream,
+    round_trips: &AtomicUsize,
+    held: &AtomicBool,
+) {
     let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut server_spoke = true;
     loop {
@@ -95,6 +109,10 @@ async fn forward(mut client: tokio::net::TcpStream, mut server: UnixStream, roun
             read = server.read(&mut from_server) => {
                 let Ok(count @ 1..) = read else { return };
                 server_spoke = true;
+                if held.load(Ordering::Acquire) {
+                    // Whatever becomes of the flag, this connection's client has lost its answer.
+                    std::future::pending::<()>().await;
+                }
                 if client.write_all(&from_server[..count]).await.is_err() {
                     return;
                 }

@@ -438,3 +438,17 @@ async fn an_unknown_subscription_is_not_found() {
     let api = Api::start().await;
     api.charge("nobody", "o").await.refuses(404, "subscription_not_found");
 }
+
+#[tokio::test]
+async fn ones_own_attempt_is_repeated_whoever_else_used_its_number() {
+    let api = Api::start().await;
+    let (one, two) = (api.subscription().await, api.subscription().await);
+    api.platform.behave_once(status(422));
+    api.charge(&one, "shared").await.refuses(502, "order_rejected");
+    api.platform.behave_once(status(500));
+    api.charge(&two, "other").await.refuses(504, "charge_outcome_unknown");
+    // As if the two had raced.
+    api.run("update charge_attempt set request_id = 'shared'").await;
+    assert_eq!(api.charge(&two, "shared").await.status, 200);
+    api.charge(&one, "shared").await.refuses(422, "request_id_reused");
+}

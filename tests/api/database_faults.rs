@@ -1,6 +1,6 @@
 //! The database goes away, stalls, or comes back as another, at each step of a charge.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api_tests::{Answer, Api, Call, Environment, eventually, wire::Wire};
 use ecommerce_stub::{Answer as Reply, Behaviour};
@@ -21,9 +21,27 @@ impl Scene {
         let api = Api::start().await;
         let subscription = api.subscription().await;
         let (wire, url) = Wire::before(&api.database_url).await;
-        let environment = Arc::new(api.environment_with("charge", &[("DATABASE_URL", &url)]).await);
-        environment.call(&Call::charge("nobody", "warm")).await.refuses(404, "subscription_not_found");
+        let environment = Arc::new(
+            api.environment_with("charge", &[("DATABASE_URL", &url), ("RUST_LOG", "info,club_core=debug")]).await,
+        );
+        // Every statement is known on its connection from now on.
+        let other = api.subscription().await;
+        assert_eq!(environment.call(&Call::charge(&other, "warm")).await.status, 200);
         Self { api, wire, environment, subscription }
+    }
+
+    fn orders(&self) -> usize {
+        self.api.platform.received().iter().filter(|order| order.request_id == "o").count()
+    }
+
+    /// How the scene's attempts stand.
+    async fn standings(&self) -> Vec<String> {
+        let ledger = self.api.ledger().await.into_iter();
+        ledger.filter(|attempt| attempt.request_id == "o").map(|attempt| attempt.standing).collect()
+    }
+
+    async fn nothing_happened(&self) {
+        assert_eq!((self.orders(), self.standings().await), (0, Vec::new()));
     }
 
     fn charge(&self) -> JoinHandle<Answer> {
@@ -35,7 +53,7 @@ impl Scene {
     async fn while_waiting(&self) -> JoinHandle<Answer> {
         self.api.platform.behave_for("o", Behaviour { delay_ms: 600, answer: Reply::Order });
         let charge = self.charge();
-        eventually("the order arrives", async || !self.api.platform.received().is_empty()).await;
+        eventually("the order arrives", async || self.orders() > 0).await;
         charge
     }
 
@@ -45,25 +63,10 @@ impl Scene {
         transaction
     }
 
-    async fn function_waits_for_a_lock(&self) {
-        eventually("the function waits for the lock", async || {
-            self.api
-                .ask::<i64>(
-                    "select count(*) from pg_stat_activity
-                     where application_name = 'beer-club' and wait_event_type = 'Lock' and datname = current_database()",
-                )
-                .await
-                > 0
-        })
-        .await;
-    }
-
     /// One order, one attempt, charged.
     async fn ends_well(&self, answer: &Answer) {
-        assert_eq!((answer.status, &answer.body["order"]["order_id"]), (200, &json!(1)), "{answer:?}");
-        let states: Vec<_> = self.api.ledger().await.into_iter().map(|attempt| attempt.standing).collect();
-        assert_eq!(states, ["charged"]);
-        assert!(self.api.platform.received().iter().all(|order| order.request_id == "o"));
+        assert_eq!((answer.status, &answer.body["order"]["request_id"]), (200, &json!("o")), "{answer:?}");
+        assert_eq!(self.standings().await, ["charged"]);
     }
 
     /// The attempt is found as unknown once its deadline is past, and repeating it ends well.
@@ -81,36 +84,61 @@ async fn a_connection_cut_between_claim_and_settle_is_made_again() {
     let charge = scene.while_waiting().await;
     scene.wire.cut();
     scene.ends_well(&charge.await.unwrap()).await;
-    assert_eq!(scene.api.platform.received().len(), 1);
+    assert_eq!(scene.orders(), 1);
 }
 
 #[tokio::test]
 async fn a_claim_whose_answer_was_lost_is_recognised() {
     let scene = Scene::new().await;
-    let lock = scene.locked("select from subscription for update").await;
+    scene.wire.hold_answers();
     let charge = scene.charge();
-    scene.function_waits_for_a_lock().await;
+    eventually("the claim is committed", async || !scene.standings().await.is_empty()).await;
+    assert_eq!(scene.orders(), 0);
     scene.wire.cut();
-    eventually("the function asks again", async || {
-        scene.function_waits_for_a_lock().await;
-        scene.api.ask::<i64>("select count(*) from pg_stat_activity where application_name = 'beer-club' and wait_event_type = 'Lock' and datname = current_database()").await > 1
-    })
-    .await;
-    lock.rollback().await.unwrap();
     scene.ends_well(&charge.await.unwrap()).await;
-    assert_eq!(scene.api.platform.received().len(), 1);
+    assert_eq!(scene.orders(), 1);
 }
 
 #[tokio::test]
 async fn a_settlement_whose_answer_was_lost_is_recognised() {
     let scene = Scene::new().await;
     let charge = scene.while_waiting().await;
-    let lock = scene.locked("select from charge_attempt for update").await;
-    scene.function_waits_for_a_lock().await;
+    scene.wire.hold_answers();
+    eventually("the settlement is committed", async || scene.standings().await == ["charged"]).await;
     scene.wire.cut();
+    let answer = charge.await.unwrap();
+    scene.ends_well(&answer).await;
+    assert_eq!((scene.orders(), &answer.body["already_charged"]), (1, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_locked_is_looked_at_again_when_it_is_not() {
+    let scene = Scene::new().await;
+    let mut operator = scene.locked("select from subscription for update").await;
+    let charge = scene.charge();
+    // It stays away for as long as it takes to be noticed.
+    eventually("the function was turned away", async || scene.environment.log().contains("in the way")).await;
+    sqlx::query(
+        "insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
+         select gen_random_uuid()::text, id, 2, utc_now(), utc_now() from subscription",
+    )
+    .execute(&mut *operator)
+    .await
+    .unwrap();
+    operator.commit().await.unwrap();
+    charge.await.unwrap().refuses(409, "not_chargeable");
+    scene.nothing_happened().await;
+}
+
+#[tokio::test]
+async fn a_call_that_gives_up_on_a_lock_leaves_nothing_behind() {
+    let scene = Scene::new().await;
+    let lock = scene.locked("select from subscription for update").await;
+    let event = Call::charge(&scene.subscription, "o").event();
+    scene.environment.invoke(event, Duration::from_secs(7)).await.refuses(503, "database_unavailable");
     lock.rollback().await.unwrap();
-    scene.ends_well(&charge.await.unwrap()).await;
-    assert_eq!(scene.api.platform.received().len(), 1);
+    scene.nothing_happened().await;
+    assert_eq!(scene.api.charge(&scene.subscription, "another").await.status, 200);
 }
 
 #[tokio::test]
@@ -118,7 +146,7 @@ async fn without_a_database_at_the_claim_nothing_is_sent() {
     let scene = Scene::new().await;
     scene.wire.go_down();
     scene.charge().await.unwrap().refuses(503, "database_unavailable");
-    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+    scene.nothing_happened().await;
     scene.wire.come_up();
     scene.ends_well(&scene.charge().await.unwrap()).await;
 }
@@ -142,10 +170,10 @@ async fn a_claim_that_the_database_cancels_sends_nothing() {
         .run("do $$ begin execute format('alter database %I set statement_timeout = 200', current_database()); end $$")
         .await;
     scene.wire.cut();
-    let lock = scene.locked("select from subscription for update").await;
+    let lock = scene.locked("lock table subscription").await;
     scene.charge().await.unwrap().refuses(503, "database_unavailable");
     lock.rollback().await.unwrap();
-    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+    scene.nothing_happened().await;
     scene.ends_well(&scene.charge().await.unwrap()).await;
 }
 
@@ -175,7 +203,7 @@ async fn a_failover_to_a_read_only_server_is_no_database() {
     scene.api.run(&set("on")).await;
     scene.wire.cut();
     scene.charge().await.unwrap().refuses(503, "database_unavailable");
-    assert!(scene.api.platform.received().is_empty() && scene.api.ledger().await.is_empty());
+    scene.nothing_happened().await;
 
     // It comes back, and goes read-only again while the platform has the order.
     scene.api.run(&set("off")).await;

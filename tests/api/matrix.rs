@@ -33,14 +33,14 @@ const FATES: [Fate; 10] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Next {
+enum Sequel {
     SameNumber,
     AnotherNumber,
     BothAtOnce,
     NextMonth,
 }
 
-const NEXT: [Next; 4] = [Next::SameNumber, Next::AnotherNumber, Next::BothAtOnce, Next::NextMonth];
+const SEQUELS: [Sequel; 4] = [Sequel::SameNumber, Sequel::AnotherNumber, Sequel::BothAtOnce, Sequel::NextMonth];
 
 /// What the platform does with the first order that arrives.
 #[derive(Clone)]
@@ -153,15 +153,15 @@ async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
     None
 }
 
-async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, next: Next) {
+async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, sequel: Sequel) {
     let (same, another) =
         (Call::charge(&cell.subscription, &cell.first), Call::charge(&cell.subscription, &cell.second));
-    match next {
-        Next::SameNumber => drop(healthy.call(&same).await),
-        Next::AnotherNumber => drop(healthy.call(&another).await),
-        Next::BothAtOnce => drop(tokio::join!(healthy.call(&same), other.call(&another))),
+    match sequel {
+        Sequel::SameNumber => drop(healthy.call(&same).await),
+        Sequel::AnotherNumber => drop(healthy.call(&another).await),
+        Sequel::BothAtOnce => drop(tokio::join!(healthy.call(&same), other.call(&another))),
         // Whatever became of last month's, this month's is charged.
-        Next::NextMonth => assert_eq!(healthy.call(&another).await.status, 200, "{}", cell.subscription),
+        Sequel::NextMonth => assert_eq!(healthy.call(&another).await.status, 200, "{}", cell.subscription),
     }
 }
 
@@ -206,7 +206,7 @@ async fn every_fault_at_every_boundary() {
     let mut orders = 0;
     let mut violations = Vec::new();
     let mut standings: BTreeMap<String, usize> = BTreeMap::new();
-    for next in NEXT {
+    for sequel in SEQUELS {
         let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000"), ("RUST_LOG", "warn")]).await;
         let cells: Vec<Cell> = FATES
             .into_iter()
@@ -227,12 +227,12 @@ async fn every_fault_at_every_boundary() {
 
         let sleepers = stream::iter(&cells).map(|cell| strike_first(&api, cell)).buffered(8).collect::<Vec<_>>().await;
 
-        let later = if next == Next::NextMonth { "1 month" } else { "1 minute" };
+        let later = if sequel == Sequel::NextMonth { "1 month" } else { "1 minute" };
         api.set_clock(&format!("statement_timestamp() + interval '{later}'")).await;
         let healthy = join_all((0..4).map(|_| api.environment("charge"))).await;
         let pairs =
             cells.iter().enumerate().map(|(index, cell)| (&healthy[index % 2 * 2], &healthy[index % 2 * 2 + 1], cell));
-        stream::iter(pairs).for_each_concurrent(4, |(one, other, cell)| go_on(one, other, cell, next)).await;
+        stream::iter(pairs).for_each_concurrent(4, |(one, other, cell)| go_on(one, other, cell, sequel)).await;
         for (cell, sleeper) in cells.iter().zip(sleepers) {
             if let Some(sleeper) = sleeper {
                 wake(&api, cell, sleeper).await;
@@ -260,7 +260,7 @@ async fn every_fault_at_every_boundary() {
         violations.len()
     );
     assert!(violations.is_empty(), "{violations:#?}");
-    assert_eq!(cells_run, FATES.len() * conducts().len() * NEXT.len());
+    assert_eq!(cells_run, FATES.len() * conducts().len() * SEQUELS.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

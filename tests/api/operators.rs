@@ -1,6 +1,9 @@
 //! What operators and the acceptance system do to the database by hand.
 
-use api_tests::Api;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api_tests::{Api, Call};
+use futures_util::future::join_all;
 use serde_json::json;
 
 const GONE: &str = "delete from subscription_status_history; delete from subscription";
@@ -83,6 +86,53 @@ async fn deleting_neither_waits_nor_fails_whatever_holds_the_ledger() {
         api.run(&script).await;
     }
     holder.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncating_never_deadlocks_with_what_the_functions_do() {
+    let api = Api::start().await;
+    let club = api.club().await;
+    let make = format!(
+        "insert into subscription select 's-' || n, {club}, 'c-' || n from generate_series(1, 200) n;
+         insert into subscription_status_history select id, id, 1, '2020-01-01' from subscription"
+    );
+    let done = AtomicBool::new(false);
+    let callers = async {
+        let environments =
+            join_all(["eligible", "eligible", "status", "charge", "subscribe"].map(|name| api.environment(name))).await;
+        let calls = environments.iter().enumerate().map(|(index, environment)| {
+            let done = &done;
+            async move {
+                let mut answered = 0_usize;
+                while !done.load(Ordering::Acquire) {
+                    let subscription = format!("s-{}", answered % 200 + 1);
+                    let call = match index {
+                        0 | 1 => Call::get("/subscription/eligible"),
+                        2 => Call::post(format!("/subscription/{subscription}/status"), json!({ "status_id": 1 })),
+                        3 => Call::charge(&subscription, &format!("o-{answered}")),
+                        _ => Call::subscribe(club, &format!("new-{answered}")),
+                    };
+                    let answer = environment.call(&call).await;
+                    assert!(answer.status < 500, "{answer:?}");
+                    answered += 1;
+                }
+                answered
+            }
+        });
+        join_all(calls).await
+    };
+    let truncate = async {
+        for round in 0..150 {
+            let statement =
+                ["truncate subscription_status_history, subscription", "truncate subscription cascade", GONE]
+                    [round % 3];
+            api.run(statement).await;
+            api.run(&make).await;
+        }
+        done.store(true, Ordering::Release);
+    };
+    let (answered, ()) = tokio::join!(callers, truncate);
+    assert!(answered.iter().all(|answered| *answered > 10), "{answered:?}");
 }
 
 #[tokio::test]

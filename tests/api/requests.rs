@@ -122,3 +122,29 @@ async fn a_failure_shows_nothing_of_its_inside() {
     assert!(!body.contains("subscription_status_history") && !body.contains("relation"), "{body}");
     api_tests::eventually("the log has it", async || environment.log().contains("does not exist")).await;
 }
+
+#[tokio::test]
+async fn events_that_are_no_http_requests_are_answered_all_the_same() {
+    let api = Api::start().await;
+    let club = api.club().await;
+    let eligible = api.environment("eligible").await;
+    let subscribe = api.environment("subscribe").await;
+    let time = Duration::from_secs(29);
+    for gateway in GATEWAYS {
+        let list = Call::get("/subscription/eligible").via(gateway);
+        for query in ["a=b<c>", "\"", "a b", "é", "#", "`", "{}|\\^", "%", "%zz", "limit=1&\t", "\u{0}"] {
+            let mut event = list.event();
+            event["rawQueryString"] = json!(query);
+            assert_eq!(eligible.invoke(event, time).await.status, 200, "{gateway:?} {query}");
+        }
+        for (header, value) in [("host", "x:99999"), ("host", "a b"), ("host", "é"), ("x-forwarded-proto", "<>")] {
+            let mut event = list.event();
+            event["headers"][header] = json!(value);
+            event["multiValueHeaders"] = json!({ header: [value] });
+            assert_eq!(eligible.invoke(event, time).await.status, 200, "{gateway:?} {header}: {value}");
+        }
+        let mut event = Call::subscribe(club, "c").via(gateway).event();
+        event["isBase64Encoded"] = json!(true);
+        subscribe.invoke(event, time).await.refuses(400, "invalid_request");
+    }
+}

@@ -4,7 +4,8 @@ with clock as (
         billing_now() as now,
         date_trunc('month', billing_now() at time zone $5)::date as current_month
 ),
--- Locked, so that its deletion waits until the claim is there to be detached.
+-- Locked, so that its deletion waits until the claim is there to be detached. Not waited for: what was committed in the
+-- meantime, a cancellation say, this statement's snapshot would not see.
 subject as (
     select
         subscription.id,
@@ -28,7 +29,7 @@ subject as (
     left join lateral subscription_status_at(subscription.id, utc_now()) current on true
     left join lateral club_status_at(subscription.club_id, utc_now()) current_club on true
     where subscription.id = $1
-    for key share of subscription
+    for key share of subscription nowait
 ),
 -- What this request_id was used for; it belongs to that subscription and month.
 used as (
@@ -54,7 +55,8 @@ decision as (
     select
         case
             when not exists (select from subject) then 'subscription_not_found'
-            when exists (select from used where subscription_id <> $1) then 'request_id_reused'
+            when exists (select from used where subscription_id <> $1)
+                and not exists (select from used where subscription_id = $1 and live) then 'request_id_reused'
             when exists (select from used) and not exists (select from used where live)
                 and month.billing_month < month.current_month then 'request_id_reused'
             when live.standing = 'charged' then 'already_charged'

@@ -16,6 +16,12 @@ use crate::{
     clock::{Budget, Stopwatch},
 };
 
+/// What every session says first. It never waits long for a lock: whoever truncates or migrates takes locks in an order of
+/// their own, and of two that wait for each other PostgreSQL ends either; so it is ours that gives way, well before the
+/// second after which PostgreSQL looks, and asks again. And whatever the database's default is, a statement sees what was
+/// committed before it, which a lock is of no use without.
+const GREETING: &str =
+    "set lock_timeout = '300ms'; set session characteristics as transaction isolation level read committed";
 /// How long a database that does not answer is tried again: a restart takes a few seconds.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 const ONE_CONNECT: Duration = Duration::from_secs(3);
@@ -55,7 +61,7 @@ impl Database {
     pub async fn warm(&self) {
         let mut kept = self.connection.lock().await;
         if kept.is_none()
-            && let Ok(Ok(connection)) = timeout(ONE_CONNECT, PgConnection::connect_with(&self.options)).await
+            && let Ok(connection) = self.open().await
         {
             *kept = Some(Kept { connection, last_used: Stopwatch::start() });
         }
@@ -73,21 +79,26 @@ impl Database {
                 let done = query.ask(&mut connection).await;
                 Ok((connection, done))
             };
-            let error = match timeout(budget.left(), attempt).await {
+            let (connection, error) = match timeout(budget.left(), attempt).await {
                 Err(_) => return Err(Error::DatabaseUnavailable(None)),
-                Ok(Ok((connection, Err(error)))) if !matches!(error, Error::DatabaseUnavailable(_)) => {
-                    // Too long a list is given up half-read.
-                    if !matches!(error, Error::PageRequired) {
-                        *kept = Some(Kept { connection, last_used: Stopwatch::start() });
-                    }
-                    return Err(error);
-                }
-                Ok(Ok((connection, Ok(value)))) => {
+                Ok(Err(error)) => (None, error),
+                Ok(Ok((connection, Ok(answer)))) => {
                     *kept = Some(Kept { connection, last_used: Stopwatch::start() });
-                    return Ok(value);
+                    return Ok(answer);
                 }
-                Ok(Ok((_, Err(error)))) | Ok(Err(error)) => error,
+                Ok(Ok((connection, Err(error)))) => (Some(connection), error),
             };
+            // An answer that was given up half-read stands in the way on its connection, a failure may have broken it.
+            let usable = !matches!(error, Error::PageRequired | Error::DatabaseUnavailable(_)) || is_contention(&error);
+            *kept = connection.filter(|_| usable).map(|connection| Kept { connection, last_used: Stopwatch::start() });
+            if is_contention(&error) {
+                tracing::debug!(error = std::error::Error::source(&error), "somebody is in the way");
+                sleep(PAUSE.min(budget.left())).await;
+                continue;
+            }
+            if !matches!(error, Error::DatabaseUnavailable(_)) {
+                return Err(error);
+            }
             match &lost_since {
                 None => {
                     tracing::warn!(error = std::error::Error::source(&error), "database connection lost");
@@ -107,11 +118,20 @@ impl Database {
                 return Ok(kept.connection);
             }
         }
-        timeout(ONE_CONNECT, PgConnection::connect_with(&self.options))
+        self.open().await
+    }
+
+    async fn open(&self) -> Result<PgConnection, Error> {
+        let opening = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            sqlx::raw_sql(GREETING).execute(&mut connection).await?;
+            Ok(connection)
+        };
+        timeout(ONE_CONNECT, opening)
             .await
             .map_err(|_| Error::DatabaseUnavailable(None))?
             // Even a wrong password is no more than that to the caller.
-            .map_err(|error| Error::DatabaseUnavailable(Some(error)))
+            .map_err(|error: sqlx::Error| Error::DatabaseUnavailable(Some(error)))
     }
 }
 
@@ -130,10 +150,19 @@ fn is_unavailable_code(code: &str) -> bool {
     ["08", "53", "57"].iter().any(|class| code.starts_with(class))
         // A failover left us on a read-only server.
         || code == "25006"
-        // A deadlock or a serialization failure: rolled back, and nothing stands in the way of another try.
-        || matches!(code, "40001" | "40P01")
+        || is_contention_code(code)
         // A statement prepared before a migration changed what it returns.
         || code == "0A000"
+}
+
+fn is_contention(error: &Error) -> bool {
+    matches!(error, Error::DatabaseUnavailable(Some(sqlx::Error::Database(error)))
+        if error.code().is_some_and(|code| is_contention_code(&code)))
+}
+
+/// A lock that was not to be had, a deadlock, a serialization failure: rolled back, and worth another try.
+fn is_contention_code(code: &str) -> bool {
+    matches!(code, "55P03" | "40P01" | "40001")
 }
 
 #[cfg(test)]
@@ -142,7 +171,7 @@ mod tests {
 
     #[test]
     fn only_what_another_try_may_heal_is_tried_again() {
-        for code in ["57P01", "57P03", "57014", "08006", "53300", "25006", "40001", "40P01", "0A000"] {
+        for code in ["57P01", "57P03", "57014", "08006", "53300", "25006", "40001", "40P01", "55P03", "0A000"] {
             assert!(is_unavailable_code(code), "{code}");
         }
         for code in ["23503", "23505", "42P01", "22001", "25P02", "XX000"] {

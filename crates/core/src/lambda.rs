@@ -9,12 +9,19 @@ use std::{
     time::Instant,
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
 use lambda_http::{
-    Request, RequestExt,
-    http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
+    Adapter, LambdaEvent, Request, RequestExt,
+    http::{
+        HeaderValue,
+        header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST},
+    },
+    request::LambdaRequest,
     service_fn,
+    tower::ServiceExt,
 };
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
@@ -62,11 +69,36 @@ where
     let warming = Arc::clone(&state);
     tokio::spawn(async move { warming.warm().await });
 
-    lambda_http::run_concurrent(service_fn(move |request: Request| {
+    let service = service_fn(move |request: Request| {
         let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
-        async move { Ok::<_, lambda_http::Error>(respond(request, origin, move |request| handler(state, request)).await) }
-    }))
-    .await
+        async move {
+            let reply = respond(request, origin, move |request| handler(state, request)).await;
+            Ok::<_, lambda_http::Error>(reply)
+        }
+    });
+    lambda_runtime::run_concurrent(Adapter::from(service).map_request(without_traps)).await
+}
+
+/// lambda_http panics over events that have no place in an HTTP request, before any handler of ours is called. What can
+/// be at fault is a query or a body, which become such as are refused, and headers that nothing here reads.
+fn without_traps(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
+    const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
+    let (headers, body, is_base64) = match &mut event.payload {
+        LambdaRequest::ApiGatewayV1(event) => (&mut event.headers, &mut event.body, &mut event.is_base64_encoded),
+        LambdaRequest::ApiGatewayV2(event) => {
+            if let Some(query) = &mut event.raw_query_string {
+                *query = utf8_percent_encode(query, ILLEGAL).to_string();
+            }
+            (&mut event.headers, &mut event.body, &mut event.is_base64_encoded)
+        }
+        _ => return event,
+    };
+    headers.remove(HOST);
+    headers.remove("x-forwarded-proto");
+    if *is_base64 && body.as_ref().is_some_and(|body| BASE64_STANDARD.decode(body).is_err()) {
+        (*body, *is_base64) = (None, false);
+    }
+    event
 }
 
 /// Answers whatever happens, and logs it once.

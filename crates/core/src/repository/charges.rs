@@ -184,8 +184,8 @@ impl Query for Settlement<'_> {
                 },
                 own: row.own,
             },
-            "rejected" if row.own => Standing::Rejected,
-            "not_sent" if row.own => Standing::NotSent,
+            "rejected" if row.own && outcome.state() == "rejected" => Standing::Rejected,
+            "not_sent" if row.own && outcome.state() == "not_sent" => Standing::NotSent,
             _ => Standing::NotCertain,
         };
         Ok(Settled { standing, detached: row.detached })
