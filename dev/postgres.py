@@ -6,7 +6,6 @@ placed where it can.
 """
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -14,28 +13,17 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from processes import ROOT, Failed, die_with_parent
+
 USER = "club"
 # The longest path that a Unix socket's address holds is 107 bytes, of which the file's name takes 20.
 LONGEST_SOCKET_FOLDER = 85
-PR_SET_PDEATHSIG = 1
 FALLBACK = "beer-club-"
-
-
-class Failed(Exception):
-    """What went wrong, for the person at the terminal."""
-
-
-def die_with_parent(death_signal: int) -> None:
-    """Has the kernel end this child when its parent is gone, even by kill -9. Linux only; elsewhere it does nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
 
 
 def unprivileged() -> dict:

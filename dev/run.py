@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
-from postgres import FALLBACK, ROOT, USER, Failed, Server, die_with_parent, kept_folder
+from postgres import FALLBACK, USER, Server, kept_folder
+from processes import ROOT, Failed, running
 from with_database import migrate
 
 CONFIG = ROOT / "local_config.json"
@@ -102,31 +103,6 @@ def demo_club(database: dict) -> int:
                 [club],
             )
         return club
-
-
-@contextlib.contextmanager
-def running(name: str, command: list, environment: dict, stop: signal.Signals) -> Iterator[subprocess.Popen]:
-    """In a process group of its own, so that a Ctrl-C reaches it when we say so, and with it all that it started."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=lambda: die_with_parent(stop),
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, stop)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                print(f"{name} did not end; killing it")
-            # Whatever of the group is left.
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def target_directory() -> Path:
@@ -216,10 +192,10 @@ def main() -> None:
             "CARGO_TERM_QUIET": "true",
         }
         stub = [target_directory() / "debug/ecommerce-stub", str(stub_port)]
-        parts["the stand-in"] = stack.enter_context(running("the stand-in", stub, settings, signal.SIGINT))
+        parts["the stand-in"] = stack.enter_context(running(stub, settings, signal.SIGINT))
         watch = [Path(sys.executable).parent / "cargo-lambda", "lambda", "watch", "--invoke-address", "127.0.0.1"]
         watch += ["--invoke-port", str(port), "--concurrency", str(ENVIRONMENTS_PER_FUNCTION)]
-        watch = stack.enter_context(running("cargo lambda watch", watch, settings, signal.SIGINT))
+        watch = stack.enter_context(running(watch, settings, signal.SIGINT))
         parts["cargo lambda watch"] = watch
         wait_until_all_answer(api, watch)
         print(banner(api, platform, club, where), flush=True)

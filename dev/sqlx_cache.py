@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from postgres import ROOT
+from processes import ROOT
 
 KEPT = ROOT / ".sqlx"
 

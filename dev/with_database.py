@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from postgres import ROOT, USER, Failed, Server, die_with_parent, own_folder
+from postgres import USER, Server, own_folder
+from processes import ROOT, Failed, running
 
 TEMPLATE = "api_template"
 
@@ -47,14 +48,8 @@ def main(command: list[str]) -> int:
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
                 "PYTHON": sys.executable,
             }
-            beside = subprocess.Popen(
-                command, env=os.environ | environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM)
-            )
-            try:
+            with running(command, environment, signal.SIGTERM) as beside:
                 return beside.wait()
-            finally:
-                beside.terminate()
-                beside.wait()
 
 
 if __name__ == "__main__":

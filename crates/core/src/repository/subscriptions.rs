@@ -35,10 +35,27 @@ impl Query for NewSubscription {
     /// The approved tables have no constraint that says "once", so a lock does: of this club and customer, held to the
     /// end of the transaction. The statement after it reads what was committed before.
     async fn ask(&self, connection: &mut PgConnection) -> Result<Moment, Error> {
-        let (club, customer) = (self.club_id.get(), self.customer_id.as_str());
         let mut transaction = connection.begin().await?;
+        match self.insert_once(&mut transaction).await {
+            Ok(outcome) => {
+                transaction.commit().await?;
+                outcome
+            }
+            Err(error) => {
+                // At once: the lock must not outlast this call in an environment that is frozen.
+                let _ = transaction.rollback().await;
+                Err(or_if_gone(error, Error::ClubNotFound))
+            }
+        }
+    }
+}
+
+impl NewSubscription {
+    /// The subscription's beginning, or why there is none.
+    async fn insert_once(&self, connection: &mut PgConnection) -> sqlx::Result<Result<Moment, Error>> {
+        let (club, customer) = (self.club_id.get(), self.customer_id.as_str());
         sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, $2))", customer, i64::from(club))
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
         let outcome = sqlx::query_file!(
             "sql/subscribe.sql",
@@ -47,17 +64,14 @@ impl Query for NewSubscription {
             self.id.to_string(),
             self.status_entry_id.to_string()
         )
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(|error| or_if_gone(error, Error::ClubNotFound))?;
-        transaction.commit().await?;
-
-        match outcome.create_date {
+        .fetch_one(connection)
+        .await?;
+        Ok(match outcome.create_date {
             Some(create_date) => Ok(create_date.into()),
             None if !outcome.club_found => Err(Error::ClubNotFound),
             None if !outcome.club_active => Err(Error::ClubNotActive),
             None => Err(Error::AlreadySubscribed),
-        }
+        })
     }
 }
 

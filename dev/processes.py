@@ -1,0 +1,46 @@
+"""Child processes that never outlive us."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PR_SET_PDEATHSIG = 1
+
+
+class Failed(Exception):
+    """What went wrong, for the person at the terminal."""
+
+
+def die_with_parent(death_signal: int) -> None:
+    """Has the kernel end this child when its parent is gone, even by kill -9. Linux only; elsewhere it does nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
+
+
+@contextlib.contextmanager
+def running(command: list, environment: dict, stop: signal.Signals) -> Iterator[subprocess.Popen]:
+    """In a process group of its own, so that a Ctrl-C reaches it when we say so, and with it all that it started."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: die_with_parent(stop),
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, stop)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            # Whatever of the group is left, stopped or not.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
