@@ -2,7 +2,7 @@
 
 use std::env;
 
-use api_tests::{Answer, Api, Call, checker, environment::CHARGE_WITH_FAILPOINTS};
+use api_tests::{Answer, Api, Call, checker, environment::CHARGE_WITH_FAILPOINTS, report};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use proptest::{
@@ -329,7 +329,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
 fn random_histories_go_as_the_contract_says() {
     let seed: u64 = env::var("HISTORY_SEED")
         .map_or_else(|_| Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
-    println!("random histories: HISTORY_SEED={seed}");
+    report(&format!("random histories: HISTORY_SEED={seed}"));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config = Config { cases: HISTORIES, failure_persistence: None, max_shrink_iters: 150, ..Config::default() };
@@ -340,7 +340,7 @@ fn random_histories_go_as_the_contract_says() {
         steps.set(steps.get() + history.len());
         runtime.block_on(play(history))
     });
-    println!("random histories: {} steps", steps.get());
+    report(&format!("random histories: {} steps", steps.get()));
     if let Err(failure) = result {
         panic!("HISTORY_SEED={seed} {failure}");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api_tests::{Answer, Api, Call, Environment, checker, environment::CHARGE_WITH_FAILPOINTS, eventually};
+use api_tests::{Answer, Api, Call, Environment, checker, environment::CHARGE_WITH_FAILPOINTS, eventually, report};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::task::JoinHandle;
@@ -254,11 +254,11 @@ async fn every_fault_at_every_boundary() {
             *standings.entry(attempt.standing).or_default() += 1;
         }
     }
-    println!(
+    report(&format!(
         "fault matrix: {cells_run} cells, {faults} faults injected, {orders} orders received, attempts {standings:?}, \
          {} violations",
         violations.len()
-    );
+    ));
     assert!(violations.is_empty(), "{violations:#?}");
     assert_eq!(cells_run, FATES.len() * conducts().len() * SEQUELS.len());
 }
@@ -296,7 +296,7 @@ async fn a_thousand_charges_of_a_hundred_subscriptions_from_sixteen_environments
     for status in answers.into_iter().flatten() {
         *statuses.entry(status).or_default() += 1;
     }
-    println!("a thousand charges: answers {statuses:?}, {} orders received", received.len());
+    report(&format!("a thousand charges: answers {statuses:?}, {} orders received", received.len()));
     assert_eq!(statuses.values().sum::<usize>(), 1000);
     assert!(!statuses.contains_key(&500));
     assert_eq!(checker::violations(&received, &ledger), Vec::<String>::new());
