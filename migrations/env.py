@@ -25,15 +25,17 @@ def database_url(scope: str) -> URL:
         raise CommandError(f"{path.name} is not JSON: {error}") from None
     except (KeyError, TypeError):
         raise CommandError(f"{path.name} has no `database`: see model_config.json") from None
+    if not isinstance(database, dict):
+        raise CommandError(f"{path.name}: `database` must be an object")
     for key in REQUIRED:
-        if not database.get(key):
+        if not isinstance(database.get(key), str) or not database[key]:
             raise CommandError(f"{path.name} has no `database.{key}`: see model_config.json")
     backend = {key: database.get(key) or only for key, only in DRIVER.items()}
     if backend != DRIVER:
         raise CommandError(f"{path.name}: `database_type` and `driver` can only be postgresql and psycopg2")
     try:
         port = int(database.get("db_port") or 5432)
-    except ValueError:
+    except (TypeError, ValueError):
         raise CommandError(f"{path.name}: `database.db_port` is not a number") from None
     host = database["db_host"]
     # A socket directory cannot stand in the host's place of a URL, so libpq gets it as a parameter.
@@ -49,11 +51,6 @@ def database_url(scope: str) -> URL:
 
 
 def run_migrations() -> None:
-    if context.is_offline_mode():
-        context.configure(dialect_name="postgresql", literal_binds=True)
-        with context.begin_transaction():
-            context.run_migrations()
-        return
     scope = context.get_x_argument(as_dictionary=True).get("scope", "local")
     engine = create_engine(database_url(scope), poolclass=pool.NullPool)
     try:

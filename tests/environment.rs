@@ -91,7 +91,8 @@ impl Environment {
 
     /// The same, for a function that may die of it: then there is no answer.
     pub async fn try_call(&self, call: &Call) -> Option<Answer> {
-        self.invoke_raw(call.event(), Duration::from_secs(29)).await.ok().map(Answer::of)
+        // It may be stopped for long; what Lambda would end, these tests look at.
+        self.invoke_raw(call.event(), Duration::from_secs(900)).await.ok().map(Answer::of)
     }
 
     pub async fn call(&self, call: &Call) -> Answer {
@@ -110,7 +111,9 @@ impl Environment {
         let invocation =
             InvocationBuilder::new().payload(event).timeout_ms(milliseconds).build().expect("an invocation");
         let id = self.simulator.enqueue(invocation).await;
+        let patience = tokio::time::Instant::now() + time + Duration::from_secs(60);
         loop {
+            assert!(tokio::time::Instant::now() < patience, "no answer at all:\n{}", self.log());
             // In slices, because the simulator can miss what happens between a look and the wait after it.
             match self.simulator.wait_for_invocation_complete(&id, Duration::from_millis(50)).await {
                 Ok(state) if state.status == InvocationStatus::Success => {

@@ -102,11 +102,12 @@ async fn a_wrong_configuration_file_is_one_line_that_names_the_key() {
             "`database.db_port`",
         ),
         (json!({ "database": 5 }), "local_config.json"),
+        (json!({ "database": { "db_password": 271828 } }), "line 1"),
         (json!([]), "local_config.json"),
     ] {
         let folder = Folder::with(&[("local_config.json", &config)]);
         let line = complaint(&folder, "subscribe", &[]);
-        assert!(line.contains(key) && line.contains("local_config.json"), "{line}");
+        assert!(line.contains(key) && line.contains("local_config.json") && !line.contains("271828"), "{line}");
     }
     let broken = Folder::with(&[]);
     std::fs::write(broken.0.join("local_config.json"), "{ \"database\": ").unwrap();

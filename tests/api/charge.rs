@@ -1,16 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
-use api_tests::{Api, Call};
+use api_tests::{Api, Call, environment::CHARGE_WITH_FAILPOINTS};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::future::join_all;
 use serde_json::json;
 
 fn answering(answer: Reply) -> Behaviour {
-    Behaviour { delay_ms: 0, answer }
-}
-
-fn status(status: u16) -> Behaviour {
-    answering(Reply::Status { status, headers: Default::default(), body: "{\"no\": \"order\"}".to_owned() })
+    Behaviour { answer, ..Behaviour::default() }
 }
 
 #[tokio::test]
@@ -62,22 +58,10 @@ async fn the_next_month_is_charged_anew_and_an_old_request_id_stays_in_its_month
 }
 
 #[tokio::test]
-async fn the_month_is_that_of_the_billing_time_zone() {
-    let api = Api::with(&[("BILLING_TIMEZONE", "America/Sao_Paulo")]).await;
-    let subscription = api.subscription().await;
-    api.run("update subscription_status_history set effect_date = '2020-01-01'; update club_status_history set effect_date = '2020-01-01'").await;
-    for (moment, month) in [("2026-12-01T02:59:59.999Z", "2026-11"), ("2026-12-01T03:00:00Z", "2026-12")] {
-        api.set_clock(&format!("'{moment}'::timestamptz")).await;
-        let charged = api.charge(&subscription, &format!("of-{month}")).await;
-        assert_eq!((charged.text("month"), &charged.body["already_charged"]), (month, &json!(false)), "{charged:?}");
-    }
-}
-
-#[tokio::test]
 async fn of_64_simultaneous_charges_through_8_environments_one_reaches_the_platform() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave(Behaviour { delay_ms: 300, answer: Reply::Order });
+    api.platform.behave(Behaviour { delay_ms: 300, ..Behaviour::default() });
     let environments = join_all((0..8).map(|_| api.environment("charge"))).await;
     let environments: Vec<_> = environments.into_iter().map(Arc::new).collect();
 
@@ -101,7 +85,7 @@ async fn of_64_simultaneous_charges_through_8_environments_one_reaches_the_platf
 async fn simultaneous_charges_of_two_subscriptions_under_one_request_id_make_one_order() {
     let api = Api::start().await;
     let subscriptions = [api.subscription().await, api.subscription().await];
-    api.platform.behave(Behaviour { delay_ms: 200, answer: Reply::Order });
+    api.platform.behave(Behaviour { delay_ms: 200, ..Behaviour::default() });
     let environments = join_all((0..8).map(|_| api.environment("charge"))).await;
     let answers = join_all(environments.iter().enumerate().map(|(index, environment)| {
         let call = Call::charge(&subscriptions[index % 2], "shared");
@@ -120,7 +104,7 @@ async fn a_refused_order_leaves_the_month_open() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     for code in [400, 401, 402, 404, 422] {
-        api.platform.behave_once(status(code));
+        api.platform.behave_once(Behaviour::status(code));
         let refused = api.charge(&subscription, "order-1").await;
         assert_eq!(refused.refuses(502, "order_rejected").body["upstream_status"], code);
     }
@@ -156,14 +140,14 @@ async fn a_platform_that_is_not_reached_leaves_the_month_open() {
 
 #[tokio::test]
 async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
-    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "400")]).await;
-    let late = Behaviour { delay_ms: 60_000, answer: Reply::Order };
+    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "2000")]).await;
+    let late = Behaviour { delay_ms: 60_000, ..Behaviour::default() };
     let uncertain = [
-        status(500),
-        status(503),
-        status(301),
-        status(408),
-        status(409),
+        Behaviour::status(500),
+        Behaviour::status(503),
+        Behaviour::status(301),
+        Behaviour::status(408),
+        Behaviour::status(409),
         answering(Reply::ResetBeforeReading),
         answering(Reply::ResetAfterReading { take: true }),
         late,
@@ -179,7 +163,7 @@ async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
         assert_eq!(other.refuses(409, "charge_outcome_unknown").text("request_id"), number, "{behaviour:?}");
 
         // A repeat that is refused, throttled or not sent says nothing about the first sending.
-        for refusal in [status(422), status(429), status(500)] {
+        for refusal in [Behaviour::status(422), Behaviour::status(429), Behaviour::status(500)] {
             api.platform.behave_once(refusal);
             api.charge(&subscription, &number).await.refuses(504, "charge_outcome_unknown");
         }
@@ -197,7 +181,7 @@ async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
 async fn a_repeat_in_the_next_month_counts_to_its_own() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(status(500));
+    api.platform.behave_once(Behaviour::status(500));
     api.charge(&subscription, "november").await.refuses(504, "charge_outcome_unknown");
     let november: String = api.ask("select to_char(billing_month, 'YYYY-MM') from charge_attempt").await;
     api.set_clock("statement_timestamp() + interval '1 month'").await;
@@ -211,7 +195,7 @@ async fn a_repeat_in_the_next_month_counts_to_its_own() {
 async fn a_repeat_sends_the_same_order() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(status(500));
+    api.platform.behave_once(Behaviour::status(500));
     api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
     api.run("update club set store_sku = null; update subscription set customer_store_id = 'somebody else'").await;
     assert_eq!(api.charge(&subscription, "o").await.status, 200);
@@ -221,7 +205,7 @@ async fn a_repeat_sends_the_same_order() {
 
 #[tokio::test]
 async fn an_acceptance_is_a_charge_whatever_its_body() {
-    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "500")]).await;
+    let api = Api::start().await;
     let with_body = |status, body: String| answering(Reply::Status { status, headers: Default::default(), body });
     for (behaviour, order) in [
         (with_body(200, "<html>thanks</html>".to_owned()), json!(null)),
@@ -267,7 +251,7 @@ async fn a_request_id_belongs_to_its_first_use() {
     assert_eq!(api.charge(&one, "charged").await.status, 200);
     api.charge(&two, "charged").await.refuses(422, "request_id_reused");
 
-    api.platform.behave_once(status(422));
+    api.platform.behave_once(Behaviour::status(422));
     api.charge(&two, "rejected").await.refuses(502, "order_rejected");
     api.charge(&one, "rejected").await.refuses(422, "request_id_reused");
 
@@ -321,7 +305,7 @@ async fn a_subscription_without_any_history_is_proxied() {
 async fn an_unknown_outcome_of_a_paused_subscription_is_for_an_operator() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(status(500));
+    api.platform.behave_once(Behaviour::status(500));
     api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
     api.status(&subscription, json!({ "status_id": 3 })).await;
     let stuck = api.charge(&subscription, "o").await;
@@ -361,7 +345,7 @@ async fn too_little_time_claims_nothing() {
 async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
     let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "30000")]).await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour { delay_ms: 60_000, answer: Reply::Order });
+    api.platform.behave_once(Behaviour { delay_ms: 60_000, ..Behaviour::default() });
     let doomed = api.environment("charge").await;
     let call = Call::charge(&subscription, "o");
     tokio::select! {
@@ -381,25 +365,19 @@ async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
 
 #[tokio::test]
 async fn a_process_that_was_frozen_past_its_deadline_changes_nothing_that_was_taken_over() {
-    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000")]).await;
+    let api = Api::start().await;
     let subscription = api.subscription().await;
-    let sleeper = Arc::new(api.environment("charge").await);
-    api.platform.behave_once(Behaviour { delay_ms: 700, ..status(422) });
-    let slept = tokio::spawn({
-        let (sleeper, call) = (Arc::clone(&sleeper), Call::charge(&subscription, "o"));
-        async move { sleeper.call(&call).await }
+    let sleeper = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", "answered=1*return(STOP)")]).await;
+    api.platform.behave_once(Behaviour::status(422));
+    let call = Call::charge(&subscription, "o");
+    let (answer, ()) = tokio::join!(sleeper.call(&call), async {
+        api_tests::eventually("it stops with a refusal in its hands", async || sleeper.is_frozen()).await;
+        api.set_clock("statement_timestamp() + interval '1 minute'").await;
+        api.platform.behave_once(Behaviour::status(500));
+        api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
+        sleeper.thaw();
     });
-    api_tests::eventually("the order arrives", async || !api.platform.received().is_empty()).await;
-    sleeper.freeze();
-    api_tests::eventually("the deadline passes", async || {
-        api.attempts().await.iter().any(|attempt| attempt["standing"] == "unknown")
-    })
-    .await;
-    api.platform.behave_once(status(500));
-    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
-
-    sleeper.thaw();
-    slept.await.unwrap().refuses(504, "charge_outcome_unknown");
+    answer.refuses(504, "charge_outcome_unknown");
     assert_eq!(api.attempts().await[0]["state"], "unknown", "its 422 is about the first sending, or about none");
     assert_eq!(api.charge(&subscription, "o").await.status, 200);
 }
@@ -443,9 +421,9 @@ async fn an_unknown_subscription_is_not_found() {
 async fn ones_own_attempt_is_repeated_whoever_else_used_its_number() {
     let api = Api::start().await;
     let (one, two) = (api.subscription().await, api.subscription().await);
-    api.platform.behave_once(status(422));
+    api.platform.behave_once(Behaviour::status(422));
     api.charge(&one, "shared").await.refuses(502, "order_rejected");
-    api.platform.behave_once(status(500));
+    api.platform.behave_once(Behaviour::status(500));
     api.charge(&two, "other").await.refuses(504, "charge_outcome_unknown");
     // As if the two had raced.
     api.run("update charge_attempt set request_id = 'shared'").await;

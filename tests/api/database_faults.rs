@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api_tests::{Answer, Api, Call, Environment, eventually, wire::Wire};
-use ecommerce_stub::{Answer as Reply, Behaviour};
+use ecommerce_stub::Behaviour;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;
@@ -51,7 +51,7 @@ impl Scene {
 
     /// The platform has the order and does not answer yet.
     async fn while_waiting(&self) -> JoinHandle<Answer> {
-        self.api.platform.behave_for("o", Behaviour { delay_ms: 600, answer: Reply::Order });
+        self.api.platform.behave_for("o", Behaviour { held: true, ..Behaviour::default() });
         let charge = self.charge();
         eventually("the order arrives", async || self.orders() > 0).await;
         charge
@@ -83,6 +83,7 @@ async fn a_connection_cut_between_claim_and_settle_is_made_again() {
     let scene = Scene::new().await;
     let charge = scene.while_waiting().await;
     scene.wire.cut();
+    scene.api.platform.release();
     scene.ends_well(&charge.await.unwrap()).await;
     assert_eq!(scene.orders(), 1);
 }
@@ -104,6 +105,7 @@ async fn a_settlement_whose_answer_was_lost_is_recognised() {
     let scene = Scene::new().await;
     let charge = scene.while_waiting().await;
     scene.wire.hold_answers();
+    scene.api.platform.release();
     eventually("the settlement is committed", async || scene.standings().await == ["charged"]).await;
     scene.wire.cut();
     let answer = charge.await.unwrap();
@@ -156,6 +158,7 @@ async fn without_a_database_at_the_settlement_the_answer_is_honest() {
     let scene = Scene::new().await;
     let charge = scene.while_waiting().await;
     scene.wire.go_down();
+    scene.api.platform.release();
     charge.await.unwrap().refuses(504, "charge_outcome_unknown");
     scene.wire.come_up();
     eventually("it is logged", async || scene.environment.log().contains("not_recorded")).await;
@@ -187,6 +190,7 @@ async fn a_settlement_that_the_database_cancels_is_found_later() {
     scene.wire.cut();
     let charge = scene.while_waiting().await;
     let lock = scene.locked("select from charge_attempt for update").await;
+    scene.api.platform.release();
     charge.await.unwrap().refuses(504, "charge_outcome_unknown");
     lock.rollback().await.unwrap();
     scene.ends_well_later().await;
@@ -210,6 +214,7 @@ async fn a_failover_to_a_read_only_server_is_no_database() {
     let charge = scene.while_waiting().await;
     scene.api.run(&set("on")).await;
     scene.wire.cut();
+    scene.api.platform.release();
     charge.await.unwrap().refuses(504, "charge_outcome_unknown");
     scene.api.run(&set("off")).await;
     scene.ends_well_later().await;

@@ -1,17 +1,13 @@
 //! For the person on duty: what needs a look, and how it is decided.
 
 use api_tests::{Api, Call, environment::CHARGE_WITH_FAILPOINTS, eventually};
-use ecommerce_stub::{Answer as Reply, Behaviour};
+use ecommerce_stub::Behaviour;
 use serde_json::json;
-
-fn status(status: u16) -> Behaviour {
-    Behaviour { delay_ms: 0, answer: Reply::Status { status, headers: Default::default(), body: "{}".to_owned() } }
-}
 
 /// A subscription whose charge of this month, `o`, has an unknown outcome.
 async fn unknown(api: &Api) -> String {
     let subscription = api.subscription().await;
-    api.platform.behave_once(status(500));
+    api.platform.behave_once(Behaviour::status(500));
     api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
     subscription
 }
@@ -73,12 +69,14 @@ async fn a_decision_is_kept_and_opens_or_closes_the_month() {
 async fn what_is_known_or_still_in_flight_is_not_for_a_person() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour { delay_ms: 1500, answer: Reply::Order });
+    api.platform.behave_once(Behaviour { held: true, ..Behaviour::default() });
     let environment = api.environment("charge").await;
     let call = Call::charge(&subscription, "o");
     let (answer, ()) = tokio::join!(environment.call(&call), async {
         eventually("the order arrives", async || !api.platform.received().is_empty()).await;
         assert!(decide(&api, "not_sent").await.unwrap_err().contains("neither unknown nor in flight"));
+        assert_eq!(api.ledger().await[0].standing, "in_flight");
+        api.platform.release();
     });
     assert_eq!(answer.status, 200);
     assert!(decide(&api, "not_sent").await.is_err(), "charged");
@@ -133,9 +131,9 @@ async fn every_attempt_has_one_outcome_event() {
     let environment = api.environment("charge").await;
     for (number, behaviour, outcome, level) in [
         ("a", Behaviour::default(), "charged", "INFO"),
-        ("b", status(422), "rejected", "INFO"),
-        ("c", status(429), "not_sent", "INFO"),
-        ("d", status(500), "unknown", "INFO"),
+        ("b", Behaviour::status(422), "rejected", "INFO"),
+        ("c", Behaviour::status(429), "not_sent", "INFO"),
+        ("d", Behaviour::status(500), "unknown", "INFO"),
     ] {
         let subscription = api.subscription().await;
         api.platform.behave_for(number, behaviour);

@@ -98,7 +98,7 @@ struct Subscription {
     history: Vec<Entry>,
 }
 
-/// As data-model.md has it, word by word; slow and plain. Every entry here has its own create_date, or is a return,
+/// The definition that the migrations' `subscription_status_at` has, word by word; slow and plain. Every entry here has its own create_date, or is a return,
 /// which has its pause's.
 fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
     let mut in_effect: Vec<_> = history.iter().filter(|entry| entry.effect <= now).collect();
@@ -202,7 +202,7 @@ impl Model {
             Fault::Refused => (State::Closed, Some((502, "order_rejected"))),
             Fault::Throttled => (State::Closed, Some((503, "ecommerce_unavailable"))),
             Fault::Failed | Fault::TakenAndReset => (State::Unknown, Some((504, "charge_outcome_unknown"))),
-            Fault::KilledAt(_) => (State::InFlightUntil(now + TimeDelta::seconds(5)), None),
+            Fault::KilledAt(_) => (State::InFlightUntil(now + TimeDelta::seconds(14)), None),
         };
         attempt.state = state;
         answer
@@ -218,7 +218,7 @@ fn told(answer: &Answer) -> (u64, &str) {
 }
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000"), ("RUST_LOG", "error")]).await;
+    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "10000"), ("RUST_LOG", "error")]).await;
     let mut model = Model {
         now: "2027-11-20T12:00:00Z".parse().unwrap(),
         clubs: vec![1; CLUBS],
@@ -286,7 +286,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     Fault::Failed => refusal(500),
                     Fault::TakenAndReset => Reply::ResetAfterReading { take: true },
                 };
-                api.platform.behave(Behaviour { delay_ms: 0, answer });
+                api.platform.behave(Behaviour { answer, ..Behaviour::default() });
                 let id = model.subscriptions[place].id.clone();
                 let answer = match fault {
                     Fault::KilledAt(boundary) => {

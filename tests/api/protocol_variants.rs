@@ -120,22 +120,18 @@ async fn deadline_passes(api: &Api, minutes: i32) {
     api.set_clock(&format!("statement_timestamp() + interval '{minutes} minutes'")).await;
 }
 
-fn status(status: u16) -> Behaviour {
-    Behaviour { delay_ms: 0, answer: Reply::Status { status, headers: Default::default(), body: "{}".to_owned() } }
-}
-
 /// A call sleeps on a 422, its attempt is taken over and maybe taken; then it wakes and settles. Another number follows.
 async fn sleeper(settle: &str) -> Vec<String> {
     let api = world().await;
     let mut slow = ProtocolCall::new("a");
     assert_eq!(slow.claim(&api).await, "claimed");
-    api.platform.behave_for("a", status(422));
+    api.platform.behave_for("a", Behaviour::status(422));
     assert_eq!(slow.send(&api).await, Some(422));
     deadline_passes(&api, 1).await;
 
     let mut quick = ProtocolCall::new("a");
     assert_eq!(quick.claim(&api).await, "claimed");
-    api.platform.behave_for("a", Behaviour { delay_ms: 0, answer: Reply::ResetAfterReading { take: true } });
+    api.platform.behave_for("a", Behaviour { answer: Reply::ResetAfterReading { take: true }, ..Behaviour::default() });
     assert_eq!(quick.send(&api).await, None);
     slow.settle(&api, settle, "rejected").await;
     quick.settle(&api, settle, "unknown").await;
@@ -153,13 +149,13 @@ async fn refused_repeat(settle: &str) -> Vec<String> {
     let api = world().await;
     let mut first = ProtocolCall::new("a");
     first.claim(&api).await;
-    api.platform.behave_for("a", Behaviour { delay_ms: 0, answer: Reply::ResetAfterReading { take: true } });
+    api.platform.behave_for("a", Behaviour { answer: Reply::ResetAfterReading { take: true }, ..Behaviour::default() });
     assert_eq!(first.send(&api).await, None);
     first.settle(&api, settle, "unknown").await;
 
     let mut repeat = ProtocolCall::new("a");
     assert_eq!(repeat.claim(&api).await, "claimed");
-    api.platform.behave_for("a", status(422));
+    api.platform.behave_for("a", Behaviour::status(422));
     assert_eq!(repeat.send(&api).await, Some(422));
     repeat.settle(&api, settle, "rejected").await;
 

@@ -114,13 +114,15 @@ async fn an_error_names_the_invocation_that_the_log_has() {
 #[tokio::test]
 async fn a_failure_shows_nothing_of_its_inside() {
     let api = Api::start().await;
-    let environment = api.environment("status").await;
+    let environment = api.environment_with("status", &[("RUST_LOG", "error")]).await;
     api.run("drop table subscription_status_history cascade").await;
     let call = Call::post("/subscription/x/status", json!({ "status_id": 1 }));
     let answer = environment.invoke(call.event(), Duration::from_secs(29)).await;
     let body = answer.refuses(500, "internal_error").body.to_string();
     assert!(!body.contains("subscription_status_history") && !body.contains("relation"), "{body}");
     api_tests::eventually("the log has it", async || environment.log().contains("does not exist")).await;
+    let invocation = answer.text("instance").strip_prefix("urn:uuid:").unwrap();
+    assert!(environment.log().contains(invocation), "under the id that the answer has");
 }
 
 #[tokio::test]

@@ -154,6 +154,9 @@ async fn once_is_once_whatever_the_databases_isolation() {
             let call = Call::subscribe(club, &format!("c-{round}"));
             let answers = join_all(environments.iter().map(|environment| environment.call(&call))).await;
             assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1, "{isolation} {answers:?}");
+            for answer in answers.iter().filter(|answer| answer.status != 201) {
+                answer.refuses(409, "already_subscribed");
+            }
         }
         assert_eq!(api.ask::<i64>("select count(*) from subscription").await, 10);
     }

@@ -9,11 +9,11 @@ with settled as (
         end,
         token = case when state in ('in_flight', 'unknown') then $2 else token end,
         settled_at = case when state in ('in_flight', 'unknown') then billing_now() else settled_at end,
-        late_order_at = case when state in ('in_flight', 'unknown') then late_order_at else billing_now() end,
-        upstream_status = $4,
-        platform_order = coalesce($5, platform_order)
+        late_order_at = case when state in ('rejected', 'not_sent') then billing_now() else late_order_at end,
+        upstream_status = case when state = 'charged' then upstream_status else $4 end,
+        platform_order = coalesce(platform_order, $5)
     where id = $1
-        and ($3 = 'charged' and state <> 'charged' or state = 'in_flight' and token = $2)
+        and ($3 = 'charged' or state = 'in_flight' and token = $2)
     returning id, state, token, billing_month, settled_at, platform_order, request_id
 )
 select

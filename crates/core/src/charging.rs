@@ -38,7 +38,7 @@ impl State for Charging {
     }
 
     async fn warm(&self) {
-        tokio::join!(self.database.warm(), self.ecommerce.warm());
+        tokio::join!(self.database.connect_ahead(), self.ecommerce.warm());
     }
 }
 
@@ -59,8 +59,13 @@ impl Charging {
     ) -> Result<Charged, Error> {
         // It runs from before the claim, so it is over before the attempt's deadline is, and by then all is settled.
         let call_out = time.before(TO_SETTLE, self.ecommerce.timeout());
-        let mut claim = Claim::new(subscription_id, request_id, self.timezone, call_out.total() + TO_SETTLE);
-        claim.may_call_out = call_out.total() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout());
+        let claim = Claim::new(
+            subscription_id,
+            request_id,
+            self.timezone,
+            call_out.total() + TO_SETTLE,
+            call_out.total() >= SHORTEST_CALL_OUT.min(self.ecommerce.timeout()),
+        );
 
         boundary!("before_claim");
         let attempt = match self.claim(&claim, time).await? {

@@ -25,6 +25,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
 const MODEL: &str = "model_config.json";
+const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_TIMEOUT_MS: u64 = 60_000;
 
@@ -34,7 +35,7 @@ pub enum ConfigError {
     #[error("{variable} is not set, and {file} {problem}")]
     Missing { variable: &'static str, file: String, problem: String },
     #[error("{file} cannot be read: {reason}")]
-    File { file: String, reason: io::Error },
+    File { file: String, reason: String },
     #[error("{setting} is wrong: it must be {expected}")]
     Wrong { setting: String, expected: &'static str },
     #[error("the e-commerce platform's client cannot be made: {0}")]
@@ -55,7 +56,7 @@ struct File {
 #[serde(default)]
 struct DatabaseBlock {
     db_user: String,
-    db_password: SecretString,
+    db_password: Option<SecretString>,
     db_host: String,
     db_port: Value,
     db_name: String,
@@ -65,9 +66,9 @@ impl Default for DatabaseBlock {
     fn default() -> Self {
         Self {
             db_user: String::new(),
-            db_password: SecretString::default(),
+            db_password: None,
             db_host: String::new(),
-            db_port: Value::from(5432),
+            db_port: Value::Null,
             db_name: String::new(),
         }
     }
@@ -84,7 +85,6 @@ struct EcommerceBlock {
 
 /// How to reach the shop's e-commerce platform.
 pub struct EcommerceSettings {
-    /// Without a trailing slash.
     pub base_url: reqwest::Url,
     pub api_key: HeaderValue,
     pub api_secret: HeaderValue,
@@ -95,20 +95,14 @@ pub struct EcommerceSettings {
 pub struct Settings {
     file_name: String,
     file: Option<File>,
-    /// Where the `ecommerce` block was found, and what is in it.
-    ecommerce: (String, EcommerceBlock),
 }
 
 impl Settings {
     pub fn load() -> Result<Self, ConfigError> {
         let scope = variable("SCOPE").or_else(|| variable("scope")).unwrap_or_else(|| "local".to_owned());
         let file_name = format!("{scope}_config.json");
-        let mut file = read(&file_name)?;
-        let ecommerce = match file.as_mut().and_then(|file| file.ecommerce.take()) {
-            Some(block) => (file_name.clone(), block),
-            None => (MODEL.to_owned(), read(MODEL)?.and_then(|model| model.ecommerce).unwrap_or_default()),
-        };
-        Ok(Self { file_name, file, ecommerce })
+        let file = read(&file_name)?;
+        Ok(Self { file_name, file })
     }
 
     pub fn database(&self) -> Result<PgConnectOptions, ConfigError> {
@@ -131,27 +125,36 @@ impl Settings {
                 return Err(missing(format!("has no `database.{key}`")));
             }
         }
+        let unset = database.db_port.is_null() || database.db_port == "";
         let port = number(&database.db_port)
             .and_then(|port| u16::try_from(port).ok())
+            .or(unset.then_some(DEFAULT_PORT))
             .ok_or_else(|| wrong(format!("`database.db_port` in {}", self.file_name), "a port number"))?;
         let options = PgConnectOptions::new_without_pgpass()
             .host(&database.db_host)
             .port(port)
             .username(&database.db_user)
             .database(&database.db_name);
-        Ok(match database.db_password.expose_secret() {
-            "" => options,
-            password => options.password(password),
+        Ok(match database.db_password.as_ref().map(ExposeSecret::expose_secret) {
+            None | Some("") => options,
+            Some(password) => options.password(password),
         })
     }
 
     pub fn ecommerce(&self) -> Result<EcommerceSettings, ConfigError> {
-        let (file, block) = &self.ecommerce;
+        let model;
+        let (file, block) = match self.file.as_ref().and_then(|file| file.ecommerce.as_ref()) {
+            Some(block) => (&*self.file_name, block),
+            None => {
+                model = read(MODEL)?.and_then(|model| model.ecommerce).unwrap_or_default();
+                (MODEL, &model)
+            }
+        };
         let find = |name: &'static str, key: &str, in_file: &Option<String>| {
             variable(name).or_else(|| in_file.clone().filter(|value| !value.is_empty())).ok_or_else(|| {
                 ConfigError::Missing {
                     variable: name,
-                    file: file.clone(),
+                    file: file.to_owned(),
                     problem: format!("has no `ecommerce.{key}`"),
                 }
             })
@@ -162,7 +165,7 @@ impl Settings {
             Ok::<_, ConfigError>(value)
         };
         let base_url = find("ECOMMERCE_BASE_URL", "base_url", &block.base_url)?;
-        let base_url = reqwest::Url::parse(base_url.trim_end_matches('/'))
+        let base_url = reqwest::Url::parse(&base_url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none())
             .ok_or_else(|| {
@@ -225,9 +228,12 @@ fn number(value: &Value) -> Option<u64> {
 
 fn read(file: &str) -> Result<Option<File>, ConfigError> {
     let parsed = match fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from),
+        // Where it is wrong, not what is there: that may be a password.
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error: serde_json::Error| {
+            format!("wrong JSON or a value of the wrong type at line {} column {}", error.line(), error.column())
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.to_string()),
     };
     parsed.map_err(|reason| ConfigError::File { file: file.to_owned(), reason })
 }

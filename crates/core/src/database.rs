@@ -58,7 +58,7 @@ impl Database {
     }
 
     /// Connects ahead of the first request. Whatever is wrong, that request will find and say.
-    pub async fn warm(&self) {
+    pub async fn connect_ahead(&self) {
         let mut kept = self.connection.lock().await;
         if kept.is_none()
             && let Ok(connection) = self.open().await
@@ -69,7 +69,9 @@ impl Database {
 
     /// Asks, and asks again on a new connection when it was lost on the way, until `budget` is over.
     pub async fn ask<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
-        let mut kept = self.connection.lock().await;
+        let Ok(mut kept) = timeout(budget.left(), self.connection.lock()).await else {
+            return Err(Error::DatabaseUnavailable(None));
+        };
         let mut lost_since: Option<Stopwatch> = None;
         loop {
             // It is out of its place while it works: if this future is dropped or times out, so is the connection,
@@ -136,7 +138,7 @@ impl Database {
 }
 
 /// Whether another connection, now or later, may do what this one could not.
-pub fn is_unavailable(error: &sqlx::Error) -> bool {
+pub(crate) fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_unavailable_code(&code)),

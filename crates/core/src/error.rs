@@ -33,7 +33,7 @@ pub enum Error {
     RequestIdReused,
     #[error("The e-commerce platform refused the order. The month stays open.")]
     OrderRejected { upstream_status: u16 },
-    #[error("The e-commerce platform cannot take the order now. Nothing was charged.")]
+    #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
     OutcomeNotCertain { request_id: String },

@@ -18,13 +18,12 @@ pub type Reply = Response<Body>;
 
 /// The part of the path that `template` calls `name`, decoded: `path(request, "/club/{id}/subscribe", "id")`.
 pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Error> {
-    let parameters = request.path_parameters();
-    let (value, decoded) = match parameters.first(name) {
-        Some(value) => (value.to_owned(), gateway_decodes(request)),
+    let value = match request.path_parameters().first(name) {
+        Some(value) => value.to_owned(),
         // A call without a route of the gateway's, such as a function's own URL.
-        None => (from_raw_path(request.raw_http_path(), template, name)?, false),
+        None => from_raw_path(request.raw_http_path(), template, name)?,
     };
-    if decoded {
+    if gateway_decodes(request) {
         return Ok(value);
     }
     percent_decode_str(&value)
@@ -46,14 +45,18 @@ fn gateway_decodes(request: &Request) -> bool {
 
 /// From the end, because a stage or a base path may stand before.
 fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error> {
+    let mut found = None;
     let mut segments = path.trim_end_matches('/').rsplit('/');
     for part in template.rsplit('/').filter(|part| !part.is_empty()) {
         let segment = segments.next().unwrap_or_default();
-        if part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) == Some(name) {
-            return Ok(segment.to_owned());
+        match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+            Some(parameter) if parameter == name => found = Some(segment.to_owned()),
+            Some(_) => {}
+            None if part == segment => {}
+            None => return Err(Error::invalid(format!("the path must be {template}"))),
         }
     }
-    Err(Error::invalid(format!("the path must be {template}")))
+    found.ok_or_else(|| Error::Internal(format!("{template} has no {name}").into()))
 }
 
 /// A parameter of the query; the first, if it stands there more than once.

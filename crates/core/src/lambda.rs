@@ -22,6 +22,7 @@ use lambda_http::{
     tower::ServiceExt,
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tracing::Instrument;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
@@ -45,7 +46,7 @@ impl State for Database {
     }
 
     async fn warm(&self) {
-        self.warm().await;
+        self.connect_ahead().await;
     }
 }
 
@@ -108,13 +109,16 @@ where
 {
     let started = Instant::now();
     let invocation = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
+    // As an error, because the runtime's own span is not there when only errors are logged.
+    let span = tracing::error_span!("request", requestId = invocation);
     // A panic while the future is made is caught as well as one while it runs.
     let result = match catch_unwind(AssertUnwindSafe(|| handle(request))) {
-        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+        Ok(future) => AssertUnwindSafe(future.instrument(span.clone())).catch_unwind().await,
         Err(panic) => Err(panic),
     };
     let result = result.unwrap_or_else(|_| Err(Error::Internal("the handler panicked".into())));
 
+    let _in_span = span.entered();
     let duration_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut reply = match result {
         Ok(reply) => {

@@ -8,11 +8,11 @@
 mod boundary;
 
 pub mod charging;
-pub mod clock;
-pub mod config;
+mod clock;
+mod config;
 pub mod database;
-pub mod ecommerce;
-pub mod error;
+mod ecommerce;
+mod error;
 pub mod http;
 pub mod lambda;
 pub mod model;

@@ -42,7 +42,7 @@ impl SubscriptionId {
 }
 
 /// The customer's id at the e-commerce platform. It never enters a log line, so it has no `Debug`.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 #[serde(transparent)]
 pub struct CustomerId(String);
 
@@ -75,8 +75,7 @@ impl ClubId {
 }
 
 /// The number of an order at the e-commerce platform, as its caller chose it. It needs no escaping in a URL.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug)]
 pub struct RequestId(String);
 
 impl RequestId {

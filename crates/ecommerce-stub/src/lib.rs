@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// How it answers an order.
@@ -40,7 +41,17 @@ use tokio::{
 pub struct Behaviour {
     /// Before it answers or breaks off.
     pub delay_ms: u64,
+    /// It waits, too, until everything that is held is released.
+    pub held: bool,
     pub answer: Answer,
+}
+
+impl Behaviour {
+    /// It answers with this status, and an empty object.
+    pub fn status(status: u16) -> Self {
+        let answer = Answer::Status { status, headers: BTreeMap::new(), body: "{}".to_owned() };
+        Self { answer, ..Self::default() }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,7 +77,7 @@ pub enum Answer {
 }
 
 /// An order that arrived whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Received {
     pub request_id: String,
     pub customer_id: String,
@@ -79,6 +90,7 @@ pub struct Received {
 
 #[derive(Default)]
 struct Books {
+    release: watch::Sender<bool>,
     received: Vec<Received>,
     /// Orders by their number.
     orders: BTreeMap<String, Value>,
@@ -144,6 +156,11 @@ impl Platform {
         lock(&self.books).received.clone()
     }
 
+    /// Lets go of everything that is held.
+    pub fn release(&self) {
+        lock(&self.books).release.send_replace(true);
+    }
+
     /// How it answers from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         lock(&self.books).usual = behaviour;
@@ -198,7 +215,7 @@ async fn order(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
 
-    let (behaviour, known, order) = {
+    let (behaviour, known, order, mut released) = {
         let mut books = lock(&app.books);
         let behaviour = books.behaviour(&request_id);
         let (taken, refused) = match &behaviour.answer {
@@ -227,10 +244,14 @@ async fn order(
         if taken {
             books.orders.insert(request_id, order.clone());
         }
-        (behaviour, known.is_some(), order)
+        (behaviour, known.is_some(), order, books.release.subscribe())
     };
 
     tokio::time::sleep(Duration::from_millis(behaviour.delay_ms)).await;
+    if behaviour.held {
+        // An error says that nobody can release it any more.
+        let _ = released.wait_for(|released| *released).await;
+    }
     match behaviour.answer {
         Answer::Order => (if known { StatusCode::OK } else { StatusCode::CREATED }, Json(order)).into_response(),
         Answer::Status { status, headers, body } => {

@@ -18,19 +18,25 @@ use crate::{
 pub struct Claim {
     attempt_id: Uuid,
     token: Uuid,
-    pub subscription_id: SubscriptionId,
-    pub request_id: RequestId,
-    pub timezone: Tz,
+    subscription_id: SubscriptionId,
+    request_id: RequestId,
+    timezone: Tz,
     /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
-    pub deadline: Duration,
+    deadline: Duration,
     /// Whether there is time for that at all; if not, nothing is claimed.
-    pub may_call_out: bool,
+    may_call_out: bool,
 }
 
 impl Claim {
-    pub fn new(subscription_id: SubscriptionId, request_id: RequestId, timezone: Tz, deadline: Duration) -> Self {
+    pub fn new(
+        subscription_id: SubscriptionId,
+        request_id: RequestId,
+        timezone: Tz,
+        deadline: Duration,
+        may_call_out: bool,
+    ) -> Self {
         let (attempt_id, token) = (Uuid::new_v4(), Uuid::new_v4());
-        Self { attempt_id, token, subscription_id, request_id, timezone, deadline, may_call_out: true }
+        Self { attempt_id, token, subscription_id, request_id, timezone, deadline, may_call_out }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is kept in PostgreSQL. One method, one question, one statement; each is safe to repeat after a lost answer.
+//! What is kept in PostgreSQL. Each question is one statement (subscribing needs a lock before it), and safe to repeat
+//! after a lost answer.
 
 pub mod charges;
 pub mod subscriptions;

@@ -14,7 +14,7 @@ use crate::{
 pub struct NewSubscription {
     id: Uuid,
     status_entry_id: Uuid,
-    pub club_id: ClubId,
+    club_id: ClubId,
     pub customer_id: CustomerId,
 }
 
@@ -210,7 +210,12 @@ impl Query for Page {
 /// The row that a new one refers to was deleted meanwhile.
 fn or_if_gone(error: sqlx::Error, gone: Error) -> Error {
     match &error {
-        sqlx::Error::Database(database) if matches!(database.kind(), ErrorKind::ForeignKeyViolation) => gone,
+        sqlx::Error::Database(database)
+            if matches!(database.kind(), ErrorKind::ForeignKeyViolation)
+                && database.constraint().is_none_or(|constraint| !constraint.contains("status_id")) =>
+        {
+            gone
+        }
         _ => error.into(),
     }
 }
