@@ -59,6 +59,8 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
             "charged" if orders().all(|order| !order.taken) => {
                 found.push(format!("nothing was ordered for {attempt:?}"))
             }
+            // What has gone with its subscription opens no month.
+            "rejected" | "not_sent" if attempt.detached => {}
             "rejected" | "not_sent" => {
                 let open = of_number(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
                 if open && orders().any(|order| !order.refused) {

@@ -31,6 +31,8 @@ fn broken_histories_are_caught() {
     let refused = Received { taken: false, refused: true, ..order("b") };
     let good = ([order("a"), refused.clone()], [attempt("a", "charged"), attempt("b", "rejected")]);
     assert_eq!(checker::violations(&good.0, &good.1), Vec::<String>::new());
+    let gone = |standing| Attempt { detached: true, ..attempt("a", standing) };
+    assert_eq!(checker::violations(&[order("a")], &[gone("rejected"), gone("charged")]), Vec::<String>::new());
 
     let other_customer = Received { customer_id: "d".to_owned(), ..order("a") };
     let lost = Received { taken: false, ..order("a") };
