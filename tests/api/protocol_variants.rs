@@ -122,6 +122,16 @@ async fn deadline_passes(api: &Api, minutes: i32) {
     api.set_clock(&format!("statement_timestamp() + interval '{minutes} minutes'")).await;
 }
 
+/// What the judge finds once a call under another number has done what it may.
+async fn after_another_number(api: &Api, settle: &str) -> Vec<String> {
+    let mut another = ProtocolCall::new("b");
+    if another.claim(api).await == "claimed" {
+        another.send(api).await;
+        another.settle(api, settle, "charged").await;
+    }
+    checker::violations(&api.platform.received(), &api.ledger().await)
+}
+
 /// A call sleeps on a 422, its attempt is taken over and maybe taken; then it wakes and settles. Another number follows.
 async fn sleeper(settle: &str) -> Vec<String> {
     let api = world().await;
@@ -138,12 +148,7 @@ async fn sleeper(settle: &str) -> Vec<String> {
     slow.settle(&api, settle, "rejected").await;
     quick.settle(&api, settle, "unknown").await;
 
-    let mut another = ProtocolCall::new("b");
-    if another.claim(&api).await == "claimed" {
-        another.send(&api).await;
-        another.settle(&api, settle, "charged").await;
-    }
-    checker::violations(&api.platform.received(), &api.ledger().await)
+    after_another_number(&api, settle).await
 }
 
 /// A first sending may have been taken; its repeat is refused. Another number follows.
@@ -161,12 +166,7 @@ async fn refused_repeat(settle: &str) -> Vec<String> {
     assert_eq!(repeat.send(&api).await, Some(422));
     repeat.settle(&api, settle, "rejected").await;
 
-    let mut another = ProtocolCall::new("b");
-    if another.claim(&api).await == "claimed" {
-        another.send(&api).await;
-        another.settle(&api, settle, "charged").await;
-    }
-    checker::violations(&api.platform.received(), &api.ledger().await)
+    after_another_number(&api, settle).await
 }
 
 #[tokio::test]
