@@ -55,6 +55,8 @@ impl Api {
         let database_url = server.replace("/postgres", &format!("/{name}"));
         let sql = PgPoolOptions::new().max_connections(4).connect(&database_url).await.expect("the test's database");
 
+        // Any test may make an HTTP client of its own, before the first environment has.
+        lambda_simulator::ensure_default_crypto_provider();
         let credentials = Credentials { key: API_KEY.to_owned(), secret: API_SECRET.to_owned() };
         let platform = Platform::start(0, credentials).await.expect("a free port");
         let mut usual = HashMap::from([
