@@ -80,6 +80,8 @@ async fn a_missing_or_wrong_setting_is_one_line_that_names_it() {
         ("ECOMMERCE_BASE_URL", "host/path"),
         ("ECOMMERCE_BASE_URL", "http://host/?a=b"),
         ("ECOMMERCE_API_KEY", "a\nb"),
+        ("ECOMMERCE_API_SECRET", "arn:aws:s3:::a-bucket"),
+        ("DATABASE_URL", "postgresql://u:arn%3Aaws%3As3%3A%3A%3Aa-bucket@h/d"),
         ("ECOMMERCE_TIMEOUT_MS", "0"),
         ("ECOMMERCE_TIMEOUT_MS", "soon"),
         ("ECOMMERCE_TIMEOUT_MS", "60001"),
@@ -100,6 +102,14 @@ async fn a_wrong_configuration_file_is_one_line_that_names_the_key() {
         (
             json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "db_port": "x" } }),
             "`database.db_port`",
+        ),
+        (
+            json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "sslmode": "always" } }),
+            "`database.sslmode`",
+        ),
+        (
+            json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "db_password": "arn:aws:kms:x" } }),
+            "`database.db_password`",
         ),
         (json!({ "database": 5 }), "local_config.json"),
         (json!({ "database": { "db_password": 271828 } }), "line 1"),

@@ -1,8 +1,10 @@
 //! For the person on duty: what needs a look, and how it is decided.
 
+use std::time::Duration;
+
 use api_tests::{Api, Call, environment::CHARGE_WITH_FAILPOINTS, eventually};
 use ecommerce_stub::Behaviour;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A subscription whose charge of this month, `o`, has an unknown outcome.
 async fn unknown(api: &Api) -> String {
@@ -40,6 +42,23 @@ async fn attempts_that_need_a_look_are_listed_with_the_minutes_since() {
     api.run("delete from subscription_status_history; delete from subscription").await;
     assert_eq!(api.ask::<i64>("select count(*) from charge_attention").await, 0, "nobody waits for what has gone");
     decide(&api, "charged").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_schedule_counts_attempts_that_wait_for_a_person() {
+    let api = Api::start().await;
+    let event: Value = serde_json::from_str(include_str!("../../deploy/attention-event.json")).unwrap();
+    let charge = api.environment("charge").await;
+    for waiting in 0..2 {
+        if waiting == 1 {
+            unknown(&api).await;
+        }
+        let answer = charge.invoke(event.clone(), Duration::from_secs(27)).await;
+        assert_eq!((answer.status, &answer.body), (200, &json!({ "waiting": waiting })));
+        // What the metric is made of.
+        let line = format!("\"charge_attention\":{waiting}");
+        eventually("it is logged", async || charge.log().contains(&line)).await;
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod history;
 mod matrix;
 mod migrations;
 mod operators;
+mod protection;
 mod protocol_variants;
 mod requests;
 mod status;

@@ -12,7 +12,7 @@ use crate::{
     ecommerce::{Ecommerce, Outcome},
     lambda::State,
     model::{RequestId, SubscriptionId},
-    repository::charges::{Attempt, Charge, Claim, Claimed, ReleaseDetached, Settled, Settlement, Standing},
+    repository::charges::{Attempt, Attention, Charge, Claim, Claimed, ReleaseDetached, Settled, Settlement, Standing},
 };
 
 /// What is left of the function's time after calling out: to settle, on a new connection if need be.
@@ -80,6 +80,11 @@ impl Charging {
         let settled = self.database.ask(&Settlement { attempt: &attempt, outcome: &outcome }, time).await;
         boundary!("settled");
         conclude(&attempt, &outcome, settled)
+    }
+
+    /// How many attempts have an unknown outcome.
+    pub async fn attention(&self, time: Budget) -> Result<i64, Error> {
+        self.database.ask(&Attention, time).await
     }
 
     async fn claim(&self, claim: &Claim, time: Budget) -> Result<Claimed, Error> {

@@ -4,12 +4,15 @@
 //! | --- | --- | --- |
 //! | `SCOPE` or `scope` | names the file | `local` |
 //! | `DATABASE_URL` | `database`: `db_user`, `db_password`, `db_host`, `db_port`, `db_name` | port 5432 |
+//! | its `sslmode`, `sslrootcert` | `database`: `sslmode`, `sslrootcert` (a file) | `prefer`; `verify-full` if the scope is `prod` |
 //! | `ECOMMERCE_BASE_URL` | `ecommerce.base_url` | |
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
+//!
+//! The database's password and the platform's key and secret may be kept elsewhere, see [`crate::secrets`].
 //!
 //! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
 //! `subscribe` starts without the platform's settings.
@@ -18,11 +21,15 @@ use std::{env, fs, io, time::Duration};
 
 use chrono_tz::Tz;
 use lambda_http::http::HeaderValue;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
+
+use crate::secrets::{Reference, Secret};
 
 const MODEL: &str = "model_config.json";
 const DEFAULT_PORT: u16 = 5432;
@@ -60,6 +67,8 @@ struct DatabaseBlock {
     db_host: String,
     db_port: Value,
     db_name: String,
+    sslmode: Option<String>,
+    sslrootcert: Option<String>,
 }
 
 impl Default for DatabaseBlock {
@@ -70,6 +79,8 @@ impl Default for DatabaseBlock {
             db_host: String::new(),
             db_port: Value::Null,
             db_name: String::new(),
+            sslmode: None,
+            sslrootcert: None,
         }
     }
 }
@@ -83,16 +94,25 @@ struct EcommerceBlock {
     timeout_ms: Option<Value>,
 }
 
+/// How to reach the database.
+pub struct DatabaseSettings {
+    pub options: PgConnectOptions,
+    /// Where the password is kept, if it is not among the options.
+    pub password: Option<Reference>,
+}
+
 /// How to reach the shop's e-commerce platform.
 pub struct EcommerceSettings {
-    pub base_url: reqwest::Url,
-    pub api_key: HeaderValue,
-    pub api_secret: HeaderValue,
+    pub base_url: Url,
+    pub api_key: Secret,
+    pub api_secret: Secret,
     /// The longest that a call-out may take, from before its claim.
     pub timeout: Duration,
 }
 
 pub struct Settings {
+    /// Whether what protects a connection must be there.
+    production: bool,
     file_name: String,
     file: Option<File>,
 }
@@ -102,15 +122,20 @@ impl Settings {
         let scope = variable("SCOPE").or_else(|| variable("scope")).unwrap_or_else(|| "local".to_owned());
         let file_name = format!("{scope}_config.json");
         let file = read(&file_name)?;
-        Ok(Self { file_name, file })
+        Ok(Self { production: scope == "prod", file_name, file })
     }
 
-    pub fn database(&self) -> Result<PgConnectOptions, ConfigError> {
+    pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
         if let Some(url) = variable("DATABASE_URL") {
             // What cannot be parsed may be repeated in the reason, password included: it is not passed on.
             let schemes = ["postgresql://", "postgres://"];
             let options = if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse().ok() } else { None };
-            return options.ok_or_else(|| wrong("DATABASE_URL", "postgresql://user:password@host:port/name"));
+            let malformed = || wrong("DATABASE_URL", "postgresql://user:password@host:port/name");
+            let options: PgConnectOptions = options.ok_or_else(malformed)?;
+            let password = Url::parse(&url)
+                .ok()
+                .and_then(|url| Some(percent_decode_str(url.password()?).decode_utf8_lossy().into_owned()));
+            return Self::with_password(options, password.as_deref(), "DATABASE_URL's password");
         }
         let missing =
             |problem: String| ConfigError::Missing { variable: "DATABASE_URL", file: self.file_name.clone(), problem };
@@ -130,14 +155,42 @@ impl Settings {
             .and_then(|port| u16::try_from(port).ok())
             .or(unset.then_some(DEFAULT_PORT))
             .ok_or_else(|| wrong(format!("`database.db_port` in {}", self.file_name), "a port number"))?;
-        let options = PgConnectOptions::new_without_pgpass()
+        let ssl_mode = match database.sslmode.as_deref().filter(|mode| !mode.is_empty()) {
+            None if self.production => PgSslMode::VerifyFull,
+            None => PgSslMode::Prefer,
+            Some(mode) => mode.parse().map_err(|_| {
+                wrong(
+                    format!("`database.sslmode` in {}", self.file_name),
+                    "disable, allow, prefer, require, verify-ca or verify-full",
+                )
+            })?,
+        };
+        let mut options = PgConnectOptions::new_without_pgpass()
             .host(&database.db_host)
             .port(port)
             .username(&database.db_user)
-            .database(&database.db_name);
-        Ok(match database.db_password.as_ref().map(ExposeSecret::expose_secret) {
-            None | Some("") => options,
-            Some(password) => options.password(password),
+            .database(&database.db_name)
+            .ssl_mode(ssl_mode);
+        if let Some(file) = database.sslrootcert.as_deref().filter(|file| !file.is_empty()) {
+            options = options.ssl_root_cert(file);
+        }
+        let password = database.db_password.as_ref().map(ExposeSecret::expose_secret);
+        Self::with_password(options, password, &format!("`database.db_password` in {}", self.file_name))
+    }
+
+    fn with_password(
+        options: PgConnectOptions,
+        password: Option<&str>,
+        setting: &str,
+    ) -> Result<DatabaseSettings, ConfigError> {
+        let Some(password) = password.filter(|password| !password.is_empty()) else {
+            return Ok(DatabaseSettings { options, password: None });
+        };
+        Ok(match secret(setting, password.to_owned())? {
+            Secret::Value(value) => {
+                DatabaseSettings { options: options.password(value.expose_secret()), password: None }
+            }
+            Secret::Kept(reference) => DatabaseSettings { options, password: Some(reference) },
         })
     }
 
@@ -160,12 +213,13 @@ impl Settings {
             })
         };
         let header = |name: &'static str, value: String| {
-            let mut value = HeaderValue::try_from(value).map_err(|_| wrong(name, "the value of an HTTP header"))?;
-            value.set_sensitive(true);
-            Ok::<_, ConfigError>(value)
+            if HeaderValue::try_from(&value).is_err() {
+                return Err(wrong(name, "the value of an HTTP header"));
+            }
+            secret(name, value)
         };
         let base_url = find("ECOMMERCE_BASE_URL", "base_url", &block.base_url)?;
-        let base_url = reqwest::Url::parse(&base_url)
+        let base_url = Url::parse(&base_url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none())
             .ok_or_else(|| {
@@ -210,6 +264,11 @@ impl Settings {
     fn text(&self, name: &str, key: impl Fn(&File) -> &Option<String>) -> Option<String> {
         variable(name).or_else(|| self.file.as_ref().and_then(|file| key(file).clone()))
     }
+}
+
+fn secret(setting: &str, value: String) -> Result<Secret, ConfigError> {
+    Secret::parse(value)
+        .ok_or_else(|| wrong(setting, "a value, or the ARN of an SSM parameter or a Secrets Manager secret"))
 }
 
 fn wrong(setting: impl Into<String>, expected: &'static str) -> ConfigError {

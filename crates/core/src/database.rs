@@ -5,6 +5,7 @@
 
 use std::{future::Future, time::Duration};
 
+use secrecy::ExposeSecret;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::Mutex,
@@ -14,6 +15,8 @@ use tokio::{
 use crate::{
     Error,
     clock::{Budget, Stopwatch},
+    config::DatabaseSettings,
+    secrets::Reference,
 };
 
 /// What every session says first. It never waits long for a lock: whoever truncates or migrates takes locks in an order of
@@ -42,6 +45,8 @@ pub trait Query: Sync {
 
 pub struct Database {
     options: PgConnectOptions,
+    /// Where the password is kept, if it is not among the options.
+    password: Option<Reference>,
     /// Empty before the first use, and while a connection whose statement was cut short is being forgotten.
     connection: Mutex<Option<Kept>>,
 }
@@ -52,9 +57,9 @@ struct Kept {
 }
 
 impl Database {
-    pub fn new(options: PgConnectOptions) -> Self {
-        let options = options.application_name("beer-club").disable_statement_logging();
-        Self { options, connection: Mutex::new(None) }
+    pub fn new(settings: DatabaseSettings) -> Self {
+        let options = settings.options.application_name("beer-club").disable_statement_logging();
+        Self { options, password: settings.password, connection: Mutex::new(None) }
     }
 
     /// Connects ahead of the first request. Whatever is wrong, that request will find and say.
@@ -125,7 +130,13 @@ impl Database {
 
     async fn open(&self) -> Result<PgConnection, Error> {
         let opening = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
+            let mut options = self.options.clone();
+            if let Some(reference) = &self.password {
+                // It may have been rotated since the last connection.
+                let password = reference.fetch().await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                options = options.password(password.expose_secret());
+            }
+            let mut connection = PgConnection::connect_with(&options).await?;
             sqlx::raw_sql(GREETING).execute(&mut connection).await?;
             Ok(connection)
         };

@@ -14,8 +14,12 @@ use std::{
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use lambda_http::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use lambda_http::http::{
+    HeaderValue,
+    header::{ACCEPT, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER},
+};
 use reqwest::{Client, Response, Url, redirect};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -157,11 +161,16 @@ impl Ecommerce {
     async fn try_to_send(&self, order: &Order, budget: Budget) -> Result<Outcome, NotSent> {
         let client = self.fresh_client().map_err(|error| not_sent(&error))?;
         let body = serde_json::to_vec(order).map_err(|error| not_sent(&error))?;
+        let credentials = async { tokio::try_join!(self.settings.api_key.reveal(), self.settings.api_secret.reveal()) };
+        let (api_key, api_secret) = match timeout(budget.left(), credentials).await {
+            Ok(revealed) => revealed.map_err(|error| not_sent(&error))?,
+            Err(elapsed) => return Err(not_sent(&elapsed)),
+        };
         let gate = Gate::new(budget);
         let request = client
             .post(self.order_url(&order.request_id))
-            .header("x-api-key", self.settings.api_key.clone())
-            .header("x-api-secret", self.settings.api_secret.clone())
+            .header("x-api-key", sensitive(&api_key).map_err(|error| not_sent(&error))?)
+            .header("x-api-secret", sensitive(&api_secret).map_err(|error| not_sent(&error))?)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
             .body(reqwest::Body::wrap(GatedBody { content: Some(body.into()), gate: gate.clone() }))
@@ -235,6 +244,12 @@ async fn read(mut response: Response, budget: Budget) -> Outcome {
         *order = timeout(budget.left(), body).await.ok().flatten();
     }
     outcome
+}
+
+fn sensitive(secret: &SecretString) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(secret.expose_secret())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn not_sent(error: &(dyn std::error::Error + 'static)) -> NotSent {

@@ -17,5 +17,6 @@ pub mod http;
 pub mod lambda;
 pub mod model;
 pub mod repository;
+mod secrets;
 
 pub use error::Error;

@@ -140,6 +140,17 @@ impl Query for ReleaseDetached<'_> {
     }
 }
 
+/// How many attempts wait for a person.
+pub struct Attention;
+
+impl Query for Attention {
+    type Answer = i64;
+
+    async fn ask(&self, connection: &mut PgConnection) -> Result<i64, Error> {
+        Ok(sqlx::query_scalar!(r#"select count(*) as "waiting!" from charge_attention"#).fetch_one(connection).await?)
+    }
+}
+
 /// What became of an attempt's order, to be recorded.
 pub struct Settlement<'a> {
     pub attempt: &'a Attempt,
