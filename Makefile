@@ -1,8 +1,8 @@
-# What there is to do: run, test, lint; fmt and sqlx mend what lint finds.
+# What there is to do: run, test, lint, package, check-deploy; fmt and sqlx mend what lint finds.
 PYTHON := .venv/bin/python
 BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test lint fmt sqlx
+.PHONY: run test lint fmt sqlx package check-deploy
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
 run: .venv/installed
@@ -29,7 +29,25 @@ fmt: .venv/installed
 sqlx: .venv/installed
 	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
+# What `serverless deploy` would upload, without an AWS account; of an example where the stage has no configuration.
+STAGE := dev
+package: .venv/installed node_modules/.package-lock.json
+	node_modules/.bin/serverless package --stage $(STAGE) \
+		$(if $(wildcard $(STAGE)_config.json),,--param configs=deploy/example)
+	@ls -l target/lambda/*.zip .serverless/*template*.json
+
+check-deploy: .venv/deploy-installed node_modules/.package-lock.json
+	$(PYTHON) deploy/check.py
+
 .venv/installed: requirements.txt
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/deploy-installed: deploy/requirements.txt .venv/installed
+	.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt
+	touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund
 	touch $@

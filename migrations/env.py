@@ -1,6 +1,7 @@
 """Connects Alembic to the database that `<scope>_config.json` names (`alembic -x scope=<scope> upgrade head`)."""
 
 import json
+import os
 from logging.config import fileConfig
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER = {"database_type": "postgresql", "driver": "psycopg2"}
 REQUIRED = ("db_user", "db_host", "db_name")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def database_url(scope: str) -> URL:
@@ -38,15 +40,31 @@ def database_url(scope: str) -> URL:
     except (TypeError, ValueError):
         raise CommandError(f"{path.name}: `database.db_port` is not a number") from None
     host = database["db_host"]
+    sslmode = database.get("sslmode") or ("verify-full" if scope == "prod" else "prefer")
+    if sslmode not in SSL_MODES:
+        raise CommandError(f"{path.name}: `database.sslmode` must be one of {', '.join(SSL_MODES)}")
+    parameters = {"sslmode": sslmode}
+    if database.get("sslrootcert"):
+        parameters["sslrootcert"] = str(ROOT / database["sslrootcert"])
+    elif sslmode == "verify-full":
+        # The public authorities, as for the functions.
+        parameters["sslrootcert"] = "system"
+    password = database.get("db_password") or None
+    if password is not None and str(password).startswith("arn:"):
+        password = os.environ.get("PGPASSWORD")
+        if not password:
+            raise CommandError(f"{path.name} has an ARN for `database.db_password`: put the password into PGPASSWORD")
     # A socket directory cannot stand in the host's place of a URL, so libpq gets it as a parameter.
-    where = {"query": {"host": host}} if host.startswith("/") else {"host": host}
+    if host.startswith("/"):
+        parameters["host"] = host
     return URL.create(
         "postgresql+psycopg2",
         username=database["db_user"],
-        password=database.get("db_password") or None,
+        password=password,
+        host=None if host.startswith("/") else host,
         port=port,
         database=database["db_name"],
-        **where,
+        query=parameters,
     )
 
 
