@@ -1,7 +1,7 @@
 """`make check-deploy`: what `serverless deploy` would do, as far as that shows without an AWS account.
 
 Packages two stages as they are deployed and reads their templates and zips, asks cfn-lint, breaks the configuration,
-and deploys to moto, an emulator of AWS in this process. Alarms, metric filters and policies it passes over, and what the
+and deploys to moto, an emulator of AWS in this process. It passes over alarms, metric filters, policies, and what the
 gateway answers by itself: of these only the template is checked.
 """
 
@@ -330,7 +330,8 @@ def check_deployment(stage: str, endpoint: str) -> None:
     routes = {(method, r["path"]) for r in resources for method in r.get("resourceMethods", {})}
     expected = set(ROUTES.values()) | {("OPTIONS", ROUTES[name][1]) for name in FRONT_END}
     equal("routes", routes, expected)
-    print(f"  {stage}: stack {stack['StackStatus']}, {len(routes)} routes, CodeSha256 " + " ".join(h[:8] for h in hashes.values()))
+    short = " ".join(value[:8] for value in hashes.values())
+    print(f"  {stage}: stack {stack['StackStatus']}, {len(routes)} routes, CodeSha256 {short}")
 
 
 def smoke_run(zips: dict[str, Path], folder: Path) -> None:

@@ -13,6 +13,7 @@ module.exports = class Deployment {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
     this.log = log;
+    if (serverless.processedInput.isHelpRequest) return;
     const stage = options.stage || 'dev';
     const folder = [].concat(options.param || []).find((param) => param.startsWith('configs='));
     // Before any ${stage:…} asks: else each of them would report what is wrong.

@@ -171,6 +171,8 @@ async fn what_is_missing_in_the_configuration_is_one_line() {
         (Some(without("db_name")), "`database.db_name`"),
         (Some(with("db_port", json!("x"))), "`database.db_port`"),
         (Some(with("database_type", json!("mysql"))), "`database_type`"),
+        (Some(with("sslmode", json!("on"))), "`database.sslmode`"),
+        (Some(with("db_password", json!("arn:aws:ssm:r:1:parameter/x"))), "PGPASSWORD"),
         (Some(json!({ "database": database })), "does not answer"),
     ] {
         let scope = Scope::with(config.as_ref());
