@@ -37,7 +37,10 @@ ROUTES = {
 }
 FRONT_END = ("subscribe", "status")
 OPERATORS = ("eligible", "charge")
-GATEWAY_TIMEOUT = 29  # seconds
+# Seconds.
+GATEWAY_TIMEOUT = 29
+LONGEST_CALL_OUT = 20
+TO_SETTLE = 4
 LARGEST_ZIP = 3_000_000  # bytes
 REGION = "us-east-1"
 AL2023_GLIBC = 34  # of 2.34
@@ -92,12 +95,13 @@ class Package:
         return f"{self._path(resource['ParentId'])}/{resource['PathPart']}"
 
 
-def check_any_stage(package: Package, origin: str, authorization: str) -> None:
+def check_any_stage(package: Package, origin: str, authorization: str, limit: tuple[int, int] | None) -> None:
     keys = {name: package.function(name)["Code"]["S3Key"] for name in FUNCTIONS}
     equal("packages' names", {name: key.rsplit("/", 1)[1] for name, key in keys.items()}, {n: f"{n}.zip" for n in keys})
     equal("number of functions", len(package.all("AWS::Lambda::Function")), len(FUNCTIONS))
     for name in FUNCTIONS:
         function = package.function(name)
+        equal(f"{name}'s log", function["LoggingConfig"]["LogFormat"], "JSON")
         equal(f"{name}'s runtime", (function["Runtime"], function["Architectures"]), ("provided.al2023", ["arm64"]))
         equal(f"{name}'s tracing", function["TracingConfig"], {"Mode": "Active"})
         expect(function["Timeout"] < GATEWAY_TIMEOUT, f"{name} may run for longer than the gateway waits")
@@ -107,6 +111,9 @@ def check_any_stage(package: Package, origin: str, authorization: str) -> None:
         equal(f"{name}'s origin", function["Environment"]["Variables"]["CORS_ALLOW_ORIGIN"], origin)
         knows_platform = "ECOMMERCE_API_SECRET" in function["Environment"]["Variables"]
         equal(f"whether {name} knows the platform's secret", knows_platform, name == "charge")
+
+    expect(package.function("charge")["Timeout"] >= LONGEST_CALL_OUT + TO_SETTLE + 2, "charge has no time to settle")
+    expect(package.function("eligible")["MemorySize"] >= 512, "eligible has no memory for its longest answer")
 
     methods = package.methods()
     expected = {ROUTES[name]: name for name in FUNCTIONS} | {("OPTIONS", ROUTES[name][1]): None for name in FRONT_END}
@@ -126,6 +133,7 @@ def check_any_stage(package: Package, origin: str, authorization: str) -> None:
             equal(f"CORS headers of {route}", allowed["Headers"], "'content-type'")
 
     (api,) = package.all("AWS::ApiGateway::RestApi")
+    equal("endpoint", api["EndpointConfiguration"], {"Types": ["REGIONAL"]})
     expect(api["MinimumCompressionSize"], "the gateway does not compress")
     header = "gatewayresponse.header.Access-Control-Allow-Origin"
     own = package.all("AWS::ApiGateway::GatewayResponse")
@@ -133,25 +141,36 @@ def check_any_stage(package: Package, origin: str, authorization: str) -> None:
     equal("CORS of the gateway's own answers", refusals, dict.fromkeys(("DEFAULT_4XX", "DEFAULT_5XX"), f"'{origin}'"))
     (deployment,) = [r for r in package.resources.values() if r["Type"] == "AWS::ApiGateway::Deployment"]
     expect({"GatewayRefusal", "GatewayFailure"} <= set(deployment["DependsOn"]), "the gateway is deployed without them")
+    # With those, CloudFormation refuses every deployment but the first.
+    expect(not {"StageName", "StageDescription"} & set(deployment["Properties"]), "the deployment makes its own stage")
+    (stage,) = package.all("AWS::ApiGateway::Stage")
+    equal("stage", (stage["StageName"], stage["TracingEnabled"]), (package.stage, True))
+    limits = {
+        (s["HttpMethod"], s["ResourcePath"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
+        for s in stage["MethodSettings"]
+    }
+    closed = [(ROUTES[name][0], "/" + ROUTES[name][1].replace("/", "~1")) for name in OPERATORS]
+    equal("limits", limits, dict.fromkeys(closed, limit) if limit else {})
 
-    for statement in statements(package):
+    roles = [name for name, resource in package.resources.items() if resource["Type"] == "AWS::IAM::Role"]
+    for statement in [statement for role in roles for statement in statements(package, role)]:
         wide = "*" in json.dumps(statement["Resource"]).replace("-" + package.stage + "*", "").replace(":*", "")
         expect(not wide or all(a.startswith("xray:") for a in statement["Action"]), f"too wide a right: {statement}")
 
 
-def statements(package: Package) -> list[dict]:
-    (role,) = package.all("AWS::IAM::Role")
-    return [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+def statements(package: Package, role: str) -> list[dict]:
+    policies = package.resources[role]["Properties"]["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
 
 def check_dev(package: Package) -> None:
-    check_any_stage(package, "*", "NONE")
+    check_any_stage(package, "*", "NONE", None)
     expect("anybody may call eligible and charge" in package.said, "no warning that the operators' routes are open")
     charge = package.function("charge")
     model = json.loads((ROOT / "model_config.json").read_text())["ecommerce"]
     password = "example%3A%20%25%26%2F%3F%23%5B%5D%40"
     variables = {
-        "DATABASE_URL": f"postgresql://beer_club:{password}@dev.example.com:5432/beer_club?sslmode=prefer",
+        "DATABASE_URL": f"postgresql://beer%40club:{password}@dev.example.com:5432/beer%20club?sslmode=prefer",
         "CORS_ALLOW_ORIGIN": "*",
         "ECOMMERCE_BASE_URL": model["base_url"],
         "ECOMMERCE_API_KEY": model["api_key"],
@@ -162,13 +181,16 @@ def check_dev(package: Package) -> None:
     for key in ("VpcConfig", "Layers", "ReservedConcurrentExecutions"):
         expect(key not in charge, f"{key} without being asked for")
     equal("alarms", package.all("AWS::CloudWatch::Alarm"), [])
-    (deployment,) = package.all("AWS::ApiGateway::Deployment")
-    expect("StageDescription" not in deployment, "dev is throttled")
+    secrets = (model["api_secret"], password)
+    for resource in package.resources.values():
+        public = {key: value for key, value in resource["Properties"].items() if key != "Environment"}
+        expect(not any(secret in json.dumps(public) for secret in secrets), f"a secret stands in {resource['Type']}")
 
 
 def check_prod(package: Package) -> None:
     config = json.loads((EXAMPLE / "prod_config.json").read_text())
-    check_any_stage(package, config["cors_allow_origin"], "AWS_IAM")
+    limit = (config["operators"]["rate_limit"], config["operators"]["burst_limit"])
+    check_any_stage(package, config["cors_allow_origin"], "AWS_IAM", limit)
     expect("anybody may call" not in package.said, "a warning about routes that are closed")
     charge = package.function("charge")
     variables = charge["Environment"]["Variables"]
@@ -177,39 +199,82 @@ def check_prod(package: Package) -> None:
     expect(":arn%3Aaws%3Asecretsmanager%3A" in url, f"the password is no reference: {url}")
     for key in ("api_key", "api_secret"):
         equal(key, variables[f"ECOMMERCE_{key.upper()}"], config["ecommerce"][key])
-    expect(charge["Timeout"] * 1000 > config["ecommerce"]["timeout_ms"] + 4000, "charge has no time to settle")
+    equal("time for a call-out", variables["ECOMMERCE_TIMEOUT_MS"], str(config["ecommerce"]["timeout_ms"]))
     equal("time zone", variables["BILLING_TIMEZONE"], config["billing_timezone"])
     equal("network", charge["VpcConfig"]["SubnetIds"], config["vpc"]["subnet_ids"])
     equal("security groups", charge["VpcConfig"]["SecurityGroupIds"], config["vpc"]["security_group_ids"])
     for name in FUNCTIONS:
         equal(f"{name}'s limit", package.function(name)["ReservedConcurrentExecutions"], config["concurrency"][name])
         (layer,) = package.function(name)["Layers"]
-        expect("Secrets-Lambda-Extension-Arm64" in layer, f"{name} has the layer {layer}")
+        expect(re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer), f"{name} has the layer {layer}")
 
-    read = {action: s["Resource"] for s in statements(package) for action in s["Action"]}
-    secret = config["database"]["db_password"].removesuffix(":password::")
-    equal("secrets", read["secretsmanager:GetSecretValue"], secret)
+    password = config["database"]["db_password"].removesuffix(":password::")
     parameters = sorted(config["ecommerce"][key] for key in ("api_key", "api_secret"))
-    equal("parameters", sorted(read["ssm:GetParameter"]), parameters)
+    key = config["secrets_kms_key_arn"]
+    for role, may in {
+        "IamRoleLambdaExecution": {"secretsmanager:GetSecretValue": [password], "kms:Decrypt": [key]},
+        "IamRoleChargeExecution": {
+            "secretsmanager:GetSecretValue": [password],
+            "kms:Decrypt": [key],
+            "ssm:GetParameter": parameters,
+        },
+    }.items():
+        read = {
+            action: sorted([s["Resource"]] if isinstance(s["Resource"], str) else s["Resource"])
+            for s in statements(package, role)
+            for action in s["Action"]
+            if not action.startswith(("logs:", "xray:"))
+        }
+        equal(f"what {role} may read", read, may)
+    for name in FUNCTIONS:
+        own = "IamRoleChargeExecution" if name == "charge" else "IamRoleLambdaExecution"
+        equal(f"{name}'s role", package.function(name)["Role"], {"Fn::GetAtt": [own, "Arn"]})
 
-    (deployment,) = package.all("AWS::ApiGateway::Deployment")
-    limits = {
-        (s["HttpMethod"], s["ResourcePath"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"])
-        for s in deployment["StageDescription"]["MethodSettings"]
-    }
-    closed = [(ROUTES[name][0], "/" + ROUTES[name][1].replace("/", "~1")) for name in OPERATORS]
-    usual = (config["operators"]["rate_limit"], config["operators"]["burst_limit"])
-    equal("limits", limits, dict.fromkeys(closed, usual))
-
-    alarms = package.all("AWS::CloudWatch::Alarm")
-    equal("number of alarms", len(alarms), 4)
-    for alarm in alarms:
-        equal(f"who hears of {alarm['AlarmName']}", alarm["AlarmActions"], [{"Ref": "AlarmTopic"}])
-    (rule,) = package.all("AWS::Events::Rule")
-    event = json.loads((ROOT / "deploy/attention-event.json").read_text())
-    equal("the schedule's event", json.loads(rule["Targets"][0]["Input"]), event)
+    check_alarms(package)
     (dashboard,) = package.all("AWS::CloudWatch::Dashboard")
     json.loads(dashboard["DashboardBody"]["Fn::Sub"])
+
+
+def check_alarms(package: Package) -> None:
+    alarms = {alarm["AlarmName"]: alarm for alarm in package.all("AWS::CloudWatch::Alarm")}
+    for name, alarm in alarms.items():
+        equal(f"who hears of {name}", alarm["AlarmActions"], [{"Ref": "AlarmTopic"}])
+    failures, throttles, unknown, attention = (
+        alarms.pop(f"beer-club-prod-{name}")
+        for name in ("5xx", "throttles", "charge-outcome-unknown", "charge-attention")
+    )
+    equal("further alarms", alarms, {})
+    (api,) = package.all("AWS::ApiGateway::RestApi")
+    watched = [{"Name": "ApiName", "Value": api["Name"]}, {"Name": "Stage", "Value": package.stage}]
+    equal("whose failures are counted", (failures["MetricName"], failures["Dimensions"]), ("5XXError", watched))
+    counted = {
+        metric["Id"]: metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
+        for metric in throttles["Metrics"]
+        if "MetricStat" in metric
+    }
+    equal("whose throttles", counted, {name: {"Ref": f"{name.capitalize()}LambdaFunction"} for name in FUNCTIONS})
+    (expression,) = [metric["Expression"] for metric in throttles["Metrics"] if "Expression" in metric]
+    equal("sum of throttles", expression, " + ".join(f"FILL({name}, 0)" for name in FUNCTIONS))
+
+    filters = {f["MetricTransformations"][0]["MetricName"]: f for f in package.all("AWS::Logs::MetricFilter")}
+    for alarm, pattern in ((unknown, "charge_outcome_unknown"), (attention, "{ $.charge_attention = * }")):
+        made = filters.pop(alarm["MetricName"])
+        equal("log of a metric", made["LogGroupName"], {"Ref": "ChargeLogGroup"})
+        equal("pattern of a metric", made["FilterPattern"], pattern)
+        equal("namespace of a metric", made["MetricTransformations"][0]["MetricNamespace"], alarm["Namespace"])
+    equal("further metrics", filters, {})
+
+    (rule,) = package.all("AWS::Events::Rule")
+    (target,) = rule["Targets"]
+    equal("whom the schedule calls", target["Arn"], {"Fn::GetAtt": ["ChargeLambdaFunction", "Arn"]})
+    equal(
+        "the schedule's event",
+        json.loads(target["Input"]),
+        json.loads((ROOT / "deploy/attention-event.json").read_text()),
+    )
+    (policy,) = package.all("AWS::SNS::TopicPolicy")
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    equal("who may publish alarms", statement["Principal"], {"Service": "cloudwatch.amazonaws.com"})
 
 
 def check_zips(extra: set[str]) -> dict[str, Path]:
@@ -237,25 +302,32 @@ def check_errors(folder: Path) -> None:
     def without(key: str) -> dict:
         return {"database": {k: v for k, v in good["database"].items() if k != key}}
 
+    def database(**changes: object) -> dict:
+        return {"database": good["database"] | changes}
+
     cases: list[tuple[dict | str | None, str]] = [
         (None, "dev_config.json is missing: copy model_config.json to it and fill in `database`"),
         ("{", "dev_config.json is not JSON"),
+        ("[]", "dev_config.json: it must be an object"),
         ({}, "dev_config.json has no `database`: see model_config.json"),
         (without("db_host"), "dev_config.json has no `database.db_host`: see model_config.json"),
-        (without("db_user"), "dev_config.json has no `database.db_user`: see model_config.json"),
-        (good | {"vpc": {"subnet_ids": ["subnet-1"]}}, "`vpc.security_group_ids` must be a list of ids"),
-        (good | {"concurrency": {"chrage": 1}}, "`concurrency.chrage` is none of"),
+        (database(db_user=""), "dev_config.json has no `database.db_user`: see model_config.json"),
+        (database(db_port="x"), "`database.db_port` must be a port number"),
+        (database(sslmode="on"), "`database.sslmode` must be disable, "),
+        (database(sslrootcert="nowhere.pem"), "there is no nowhere.pem"),
+        (database(sslrootcert="../root.pem"), "`database.sslrootcert` must be a path in the project's folder"),
+        (database(sslrootcert="README.md"), "README.md (`database.sslrootcert`) is not a certificate"),
+        (database(db_password="arn:aws:s3:::x"), "`database.db_password` must be a value, or the full ARN"),
+        (database(db_password="arn:aws:ssm:eu-west-1:1:parameter/x"), "an ARN of eu-west-1, and this is us-east-1"),
+        (good | {"vpc": {"subnet_ids": ["subnet-1"]}}, "dev_config.json has no `vpc.security_group_ids`"),
+        (good | {"concurrency": {"chrage": 1}}, "there is no such setting as `concurrency.chrage`"),
         (good | {"operators": {"authorization": "iam"}}, "`operators.authorization` must be aws_iam or none"),
-        (good | {"cors_allow_origin": "shop.example.com"}, "`cors_allow_origin` must be one origin"),
-        (good | {"alarms": {}}, "`alarms` needs either `topic_arn` or `email`"),
+        (good | {"cors_allow_origin": "shop.example.com"}, "`cors_allow_origin` must be one origin, or *"),
+        (good | {"billing_timezone": "Mars"}, "`billing_timezone` must be an IANA name"),
+        (good | {"billing_timezone": "${env:HOME}"}, "no value may have ${ in it"),
+        (good | {"alarms": {}}, "`alarms` must be an object with either `topic_arn` or `email`"),
         (good | {"ecommerce": {"base_url": "https://e"}}, "ECOMMERCE_API_KEY is not set, and dev_config.json has no"),
-        ({"database": good["database"] | {"sslmode": "on"}}, "`database.sslmode` must be one of"),
-        ({"database": good["database"] | {"sslrootcert": "nowhere.pem"}}, "there is no nowhere.pem"),
-        ({"database": good["database"] | {"sslrootcert": "README.md"}}, "README.md (`database.sslrootcert`) is not"),
-        (
-            {"database": good["database"] | {"db_password": "arn:aws:s3:::x"}},
-            "`database.db_password` must be a value, or",
-        ),
+        (good | {"ecommerce": {"timeout_ms": 20001}}, "`ecommerce.timeout_ms` must be a number of milliseconds"),
     ]
     for config, line in cases:
         file = folder / "dev_config.json"

@@ -8,17 +8,19 @@ const settings = require('./settings');
 const ROOT = path.resolve(__dirname, '..');
 const PACKAGES = path.join(ROOT, 'target', 'lambda');
 
-/** Reads the stage's configuration, builds what is packaged, and finishes the gateway. */
+/** Reads the stage's configuration, builds what is packaged, and finishes the template. */
 module.exports = class Deployment {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
     this.log = log;
     if (serverless.processedInput.isHelpRequest) return;
-    const stage = options.stage || 'dev';
     const folder = [].concat(options.param || []).find((param) => param.startsWith('configs='));
     // Before any ${stage:…} asks: else each of them would report what is wrong.
     this.settings = settings({
-      stage,
+      stage: options.stage || 'dev',
+      // As in serverless.yml, which may not ask us for it.
+      region: options.region || process.env.AWS_REGION || 'us-east-1',
+      architecture: serverless.configurationInput.provider.architecture,
       folder: path.resolve(folder ? folder.slice('configs='.length) : ROOT),
       root: ROOT,
       environment: process.env,
@@ -31,19 +33,13 @@ module.exports = class Deployment {
     this.hooks = {
       'before:package:createDeploymentArtifacts': () => this.build(),
       'before:package:function:package': () => this.build(),
-      'before:package:finalize': () => this.finishGateway(),
+      'before:package:finalize': () => this.finish(),
       'before:deploy:deploy': () => this.warn(),
       'after:package:finalize': () => this.warn(),
     };
   }
 
-  async resolve({ address, resolveVariable }) {
-    if (address === 'layers') {
-      const [region, architecture] = await Promise.all(
-        ['region', 'architecture'].map((property) => resolveVariable(`self:provider.${property}`)),
-      );
-      return { value: this.settings.layers(region, architecture) };
-    }
+  resolve({ address }) {
     const value = address.split('.').reduce((parent, key) => parent?.[key], this.settings);
     return { value: value ?? null };
   }
@@ -76,8 +72,9 @@ module.exports = class Deployment {
         env: { ...process.env, PATH },
         stdio: ['ignore', 'inherit', 'inherit'],
       });
-    } catch {
-      throw new this.serverless.classes.Error(`${failure}: see above`, 'BUILD');
+    } catch (error) {
+      const reason = error.code === 'ENOENT' ? `${command} is not installed` : 'see above';
+      throw new this.serverless.classes.Error(`${failure}: ${reason}`, 'BUILD');
     }
   }
 
@@ -85,26 +82,51 @@ module.exports = class Deployment {
     return path.resolve(ROOT, this.serverless.service.getFunction(name).package.artifact);
   }
 
-  finishGateway() {
+  /** What the framework has no settings for. */
+  finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
-    const deployment = Object.values(Resources).find(({ Type }) => Type === 'AWS::ApiGateway::Deployment');
+    this.separateStage(Resources);
+    this.separateRole(Resources);
+  }
+
+  /** A stage that its deployment makes cannot have settings: CloudFormation refuses them from the second time on. */
+  separateStage(resources) {
+    const [id, deployment] = Object.entries(resources).find(([, { Type }]) => Type === 'AWS::ApiGateway::Deployment');
+    const { RestApiId, StageName } = deployment.Properties;
+    delete deployment.Properties.StageName;
     // A deployment is a copy of what is there already.
     deployment.DependsOn.push('GatewayRefusal', 'GatewayFailure');
     const { throttle } = this.settings.operators;
-    if (!throttle) return;
-    // The framework has no setting for a method's limits.
     const closed = this.serverless.service
       .getAllFunctions()
       .flatMap((name) => this.serverless.service.getFunction(name).events)
       .filter(({ http }) => http?.authorizer);
-    deployment.Properties.StageDescription = {
-      MethodSettings: closed.map(({ http }) => ({
-        HttpMethod: http.method.toUpperCase(),
-        ResourcePath: `/~1${http.path.replace(/^\//, '').replaceAll('/', '~1')}`,
-        ThrottlingRateLimit: throttle.rate,
-        ThrottlingBurstLimit: throttle.burst,
-      })),
+    resources.ApiGatewayStage = {
+      Type: 'AWS::ApiGateway::Stage',
+      Properties: {
+        RestApiId,
+        StageName,
+        DeploymentId: { Ref: id },
+        TracingEnabled: true,
+        MethodSettings: closed.map(({ http }) => ({
+          HttpMethod: http.method.toUpperCase(),
+          ResourcePath: `/~1${http.path.replace(/^\//, '').replaceAll('/', '~1')}`,
+          ThrottlingRateLimit: throttle.rate,
+          ThrottlingBurstLimit: throttle.burst,
+        })),
+      },
     };
+  }
+
+  /** Charge's own, if only charge may read something. */
+  separateRole(resources) {
+    const { platform } = this.settings.statements;
+    if (!platform) return;
+    const role = structuredClone(resources.IamRoleLambdaExecution);
+    role.Properties.RoleName['Fn::Join'][1].splice(-1, 1, 'chargeRole');
+    role.Properties.Policies[0].PolicyDocument.Statement.push(...platform);
+    resources.IamRoleChargeExecution = role;
+    resources.ChargeLambdaFunction.Properties.Role = { 'Fn::GetAtt': ['IamRoleChargeExecution', 'Arn'] };
   }
 
   warn() {

@@ -1,272 +1,191 @@
 'use strict';
 
-/** What `<stage>_config.json` says about a deployment, checked. The functions read the same file in crates/core/src/config.rs,
- * Alembic in migrations/env.py. */
-
 const fs = require('fs');
 const path = require('path');
+const Ajv = require('ajv');
+const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
 const attention = require('./attention-event.json');
 
 const MODEL = 'model_config.json';
-const FUNCTIONS = ['subscribe', 'status', 'eligible', 'charge'];
-const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'];
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
-/** Where the operators' routes are closed: a year's charges of a big club in an hour, and no flood. Requests per second. */
+/** Requests per second where the operators' routes are closed: 180,000 charges an hour, and no flood. */
 const RATE_LIMIT = 50;
 const BURST_LIMIT = 100;
 
-/** An SSM parameter or a Secrets Manager secret in a value's place, as ECS writes it in `valueFrom`; what is secret stays there. */
-const REFERENCE =
-  /^arn:aws[a-z-]*:(?:ssm:[^:]+:\d+:parameter\/[^:]+|secretsmanager:[^:]+:\d+:secret:[^:]+(?::[^:]*){0,3})$/;
+const isReference = (value) => value.startsWith('arn:');
 
-const isReference = (value) => typeof value === 'string' && value.startsWith('arn:');
-
-/** @param fail takes one line for the person who deploys, and throws */
-module.exports = function settings({ stage, folder, root, environment, fail }) {
+/**
+ * What `<stage>_config.json` says about a deployment. The functions read the same file in crates/core/src/config.rs,
+ * Alembic in migrations/env.py.
+ *
+ * @param fail takes one line for the person who deploys, and throws
+ */
+module.exports = function settings({ stage, region, architecture, folder, root, environment, fail }) {
   const name = `${stage}_config.json`;
-  const config = read(path.join(folder, name));
+  const config = read(folder, name);
   if (!config) {
-    const others = fs.readdirSync(folder).filter((file) => file.endsWith('_config.json') && file !== MODEL);
-    const there = others.length ? ` (there is ${others.sort().join(', ')})` : '';
+    const files = fs.existsSync(folder) ? fs.readdirSync(folder).sort() : [];
+    const others = files.filter((file) => file.endsWith('_config.json') && file !== MODEL);
+    const there = others.length ? ` (there is ${others.join(', ')})` : '';
     fail(`${name} is missing${there}: copy ${MODEL} to it and fill in \`database\``);
   }
+  check(config, name);
   const production = stage === 'prod';
-  const warnings = [];
+  const warnings = Object.keys(config)
+    .filter((key) => !(key in schema.properties))
+    .map((key) => `nothing reads \`${key}\` of ${name}`);
 
-  const database = block(config, 'database');
-  if (!database) fail(`${name} has no \`database\`: see ${MODEL}`);
-  for (const key of ['db_user', 'db_host', 'db_name']) {
-    if (!text(database, 'database', key)) fail(`${name} has no \`database.${key}\`: see ${MODEL}`);
-  }
-  const secrets = [secret('database.db_password', text(database, 'database', 'db_password'))];
-
+  const { database, vpc, alarms, operators = {} } = config;
   const ecommerce = platform();
-  secrets.push(secret('ecommerce.api_key', ecommerce.ECOMMERCE_API_KEY));
-  secrets.push(secret('ecommerce.api_secret', ecommerce.ECOMMERCE_API_SECRET));
-  const references = [...new Set(secrets.filter(isReference))];
-
-  const origin = text(config, null, 'cors_allow_origin') || '*';
-  if (!/^(\*|https?:\/\/[^\s/'",]+)$/.test(origin)) fail(`${name}: \`cors_allow_origin\` must be one origin, or *`);
-  const operators = closing();
-  const alarms = alarming();
+  const ofDatabase = [database.db_password || ''].filter(isReference);
+  const ofPlatform = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
+  for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn || '']) {
+    if (arn && arn.split(':')[3] !== region) fail(`${name} has an ARN of ${arn.split(':')[3]}, and this is ${region}`);
+  }
+  const authorization = operators.authorization || (production ? 'aws_iam' : 'none');
+  if (authorization === 'none') {
+    const open = `anybody may call eligible and charge on stage ${stage}`;
+    warnings.push(`${open}: \`operators.authorization\` of ${name} closes them`);
+  }
+  const origin = config.cors_allow_origin || '*';
 
   return {
     warnings,
     environment: { DATABASE_URL: databaseUrl(), CORS_ALLOW_ORIGIN: origin },
-    ecommerce: { ...ecommerce, BILLING_TIMEZONE: text(config, null, 'billing_timezone') || 'UTC' },
+    ecommerce: { ...ecommerce, BILLING_TIMEZONE: timezone() },
     cors: { origin, headers: ['content-type'], maxAge: 3600 },
-    vpc: vpc(),
-    concurrency: concurrency(),
-    operators,
-    alarms,
+    vpc: vpc && { securityGroupIds: vpc.security_group_ids, subnetIds: vpc.subnet_ids },
+    concurrency: config.concurrency,
+    operators: {
+      authorizer: authorization === 'none' ? null : authorization,
+      throttle: { rate: operators.rate_limit || RATE_LIMIT, burst: operators.burst_limit || BURST_LIMIT },
+    },
+    alarms: {
+      resources: alarms ? '${file(deploy/alarms.yml)}' : {},
+      own_topic: alarms?.email ? '${file(deploy/alarm-topic.yml)}' : {},
+      topic: alarms?.topic_arn || { Ref: 'AlarmTopic' },
+      email: alarms?.email,
+      event: JSON.stringify(attention),
+    },
     /** The root certificate to put beside the binaries, or null. */
     certificate: certificate(),
-    statements: statements(),
-    layers: (region, architecture) => {
-      if (!references.length) return null;
-      const own = text(config, null, 'secrets_extension_arn');
-      const known = layers[region] && layers[region][architecture];
-      if (!own && !known) {
-        fail(
-          `the layer that reads secrets is not known for ${region}: put its ARN into \`secrets_extension_arn\` of ${name}`,
-        );
-      }
-      return [own || known];
-    },
+    statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
+    layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
 
-  function read(file) {
+  function read(from, file) {
     let content;
     try {
-      content = fs.readFileSync(file, 'utf8');
+      content = fs.readFileSync(path.join(from, file), 'utf8');
     } catch (error) {
       if (error.code === 'ENOENT') return null;
-      fail(`${path.basename(file)} cannot be read: ${error.message}`);
+      fail(`${file} cannot be read: ${error.message}`);
     }
-    let parsed;
     try {
-      parsed = JSON.parse(content);
+      return JSON.parse(content);
     } catch {
       // What is there may be a password: it is not repeated.
-      fail(`${path.basename(file)} is not JSON`);
+      return fail(`${file} is not JSON`);
     }
-    if (!isObject(parsed)) fail(`${path.basename(file)} must be an object`);
-    return parsed;
   }
 
-  function isObject(value) {
-    return typeof value === 'object' && value !== null && !Array.isArray(value);
-  }
-
-  function block(parent, key) {
-    const value = parent[key];
-    if (value === undefined || value === null) return null;
-    if (!isObject(value)) fail(`${name}: \`${key}\` must be an object`);
-    return value;
-  }
-
-  function text(parent, parentKey, key) {
-    const value = parent[key];
-    if (value === undefined || value === null) return '';
-    if (typeof value !== 'string') fail(`${name}: \`${parentKey ? `${parentKey}.` : ''}${key}\` must be a text`);
-    return value;
-  }
-
-  function number(parent, key, least, most) {
-    const value = Number(parent[key.split('.').pop()]);
-    if (!Number.isInteger(value) || value < least || value > most) {
-      fail(`${name}: \`${key}\` must be a whole number from ${least} to ${most}`);
-    }
-    return value;
-  }
-
-  function secret(key, value) {
-    if (isReference(value) && !REFERENCE.test(value)) {
-      fail(`${name}: \`${key}\` must be a value, or the full ARN of an SSM parameter or a Secrets Manager secret`);
-    }
-    return value;
+  function check(value, file) {
+    // The framework would look for variables in what it is given.
+    if (JSON.stringify(value).includes('${')) fail(`${file}: no value may have \${ in it`);
+    const valid = new Ajv({ verbose: true }).compile(schema);
+    if (valid(value)) return;
+    const [error] = valid.errors.slice(-1);
+    const parts = error.instancePath.split('/').slice(1);
+    const { missingProperty, additionalProperty } = error.params;
+    const key = [...parts, missingProperty || additionalProperty].filter(Boolean).join('.');
+    if (missingProperty || error.keyword === 'minLength') fail(`${file} has no \`${key}\`: see ${MODEL}`);
+    if (additionalProperty) fail(`${file}: there is no such setting as \`${key}\``);
+    const wrong = key ? `\`${key}\`` : 'it';
+    const { description = 'an object' } = error.parentSchema;
+    fail(`${file}: ${wrong} must be ${description}`);
   }
 
   function databaseUrl() {
-    const port =
-      database.db_port === undefined || database.db_port === '' ? 5432 : number(database, 'database.db_port', 1, 65535);
-    const sslmode = text(database, 'database', 'sslmode') || (production ? 'verify-full' : 'prefer');
-    if (!SSL_MODES.includes(sslmode)) fail(`${name}: \`database.sslmode\` must be one of ${SSL_MODES.join(', ')}`);
-    const url = [
-      'postgresql://',
-      encodeURIComponent(database.db_user),
-      database.db_password ? `:${encodeURIComponent(database.db_password)}` : '',
-      `@${encodeURIComponent(database.db_host)}:${port}/${encodeURIComponent(database.db_name)}`,
-      `?sslmode=${sslmode}`,
-      database.sslrootcert ? `&sslrootcert=${encodeURIComponent(database.sslrootcert)}` : '',
-    ];
-    return url.join('');
+    const { db_user, db_password, db_host, db_port, db_name, sslrootcert } = database;
+    const password = db_password ? `:${encodeURIComponent(db_password)}` : '';
+    const server = `${encodeURIComponent(db_host)}:${db_port || 5432}/${encodeURIComponent(db_name)}`;
+    const sslmode = database.sslmode || (production ? 'verify-full' : 'prefer');
+    const authorities = sslrootcert ? `&sslrootcert=${encodeURIComponent(sslrootcert)}` : '';
+    return `postgresql://${encodeURIComponent(db_user)}${password}@${server}?sslmode=${sslmode}${authorities}`;
   }
 
-  /** The file goes into the package under the path that it has here, so that path serves Alembic and the functions. */
+  /** It goes into the package under the path that it has here, so that path serves Alembic and the functions. */
   function certificate() {
-    const file = text(database, 'database', 'sslrootcert');
+    const file = database.sslrootcert;
     if (!file) return null;
-    const inside = path.relative(root, path.resolve(root, file));
-    if (path.isAbsolute(file) || inside.startsWith('..')) {
-      fail(`${name}: \`database.sslrootcert\` must be a path in the project's folder, from which it is packaged`);
-    }
     let content;
     try {
-      content = fs.readFileSync(path.resolve(root, file), 'utf8');
+      content = fs.readFileSync(path.join(root, file), 'utf8');
     } catch {
       fail(`${name}: there is no ${file} (\`database.sslrootcert\`); RDS's is ${RDS_BUNDLE}`);
     }
-    if (!content.includes('-----BEGIN CERTIFICATE-----'))
-      fail(`${file} (\`database.sslrootcert\`) is not a certificate in PEM`);
-    return inside;
+    if (!content.includes('-----BEGIN CERTIFICATE-----')) {
+      fail(`${name}: ${file} (\`database.sslrootcert\`) is not a certificate in PEM`);
+    }
+    return file;
   }
 
   /** The environment first, else the file's block, else the model's. */
   function platform() {
-    let values = block(config, 'ecommerce');
-    let file = name;
-    if (!values) {
-      file = MODEL;
-      values = block(read(path.join(root, MODEL)) || {}, 'ecommerce') || {};
-    }
+    const [file, block] = config.ecommerce ? [name, config.ecommerce] : [MODEL, read(root, MODEL)?.ecommerce || {}];
     const found = {};
-    for (const key of ['base_url', 'api_key', 'api_secret']) {
+    for (const key of ['base_url', 'api_key', 'api_secret', 'timeout_ms']) {
       const variable = `ECOMMERCE_${key.toUpperCase()}`;
-      found[variable] = environment[variable] || values[key];
-      if (!found[variable]) fail(`${variable} is not set, and ${file} has no \`ecommerce.${key}\``);
+      if (environment[variable]) warnings.push(`${variable} is taken from the environment`);
+      const value = environment[variable] || block[key];
+      if (value) found[variable] = String(value);
+      else if (key !== 'timeout_ms') fail(`${variable} is not set, and ${file} has no \`ecommerce.${key}\``);
+      if (/secret|key/.test(key) && /[^\t\x20-\x7e]/.test(value))
+        fail(`${variable} must be the value of an HTTP header`);
     }
-    if (!/^https?:\/\/[^?#]+$/.test(found.ECOMMERCE_BASE_URL)) {
-      fail(`ECOMMERCE_BASE_URL (\`ecommerce.base_url\`) must be an http or https URL without a query`);
-    }
-    if (production && found.ECOMMERCE_API_SECRET === 'change-me') {
+    const { ECOMMERCE_BASE_URL: base_url, ECOMMERCE_API_KEY: api_key, ECOMMERCE_API_SECRET: api_secret } = found;
+    const timeout_ms = Number(found.ECOMMERCE_TIMEOUT_MS || 1);
+    check(
+      { database, ecommerce: { base_url, api_key, api_secret, timeout_ms } },
+      'the environment, or the configuration',
+    );
+    if (production && api_secret === 'change-me') {
       warnings.push(`the platform's api_secret is the placeholder of ${MODEL}`);
     }
-    const timeout = environment.ECOMMERCE_TIMEOUT_MS || values.timeout_ms;
-    // What a charge takes beside it, until the function's timeout: a cold start, the claim, four seconds to settle.
-    if (timeout) found.ECOMMERCE_TIMEOUT_MS = number({ timeout_ms: timeout }, 'ecommerce.timeout_ms', 1, 20000);
     return found;
   }
 
-  function vpc() {
-    const given = block(config, 'vpc');
-    if (!given) return null;
-    const ids = (key, prefix) => {
-      const list = given[key];
-      if (
-        !Array.isArray(list) ||
-        !list.length ||
-        !list.every((id) => typeof id === 'string' && id.startsWith(prefix))
-      ) {
-        fail(`${name}: \`vpc.${key}\` must be a list of ids that begin with ${prefix}`);
-      }
-      return list;
-    };
-    return { securityGroupIds: ids('security_group_ids', 'sg-'), subnetIds: ids('subnet_ids', 'subnet-') };
-  }
-
-  function concurrency() {
-    const given = block(config, 'concurrency') || {};
-    const limits = {};
-    for (const key of Object.keys(given)) {
-      if (!FUNCTIONS.includes(key)) fail(`${name}: \`concurrency.${key}\` is none of ${FUNCTIONS.join(', ')}`);
-      limits[key] = number(given, `concurrency.${key}`, 0, 10000);
+  function timezone() {
+    const timeZone = config.billing_timezone || 'UTC';
+    try {
+      new Intl.DateTimeFormat('en', { timeZone });
+    } catch {
+      fail(`${name}: \`billing_timezone\` must be ${schema.properties.billing_timezone.description}`);
     }
-    return limits;
+    return timeZone;
   }
 
-  /** Who may call eligible and charge. */
-  function closing() {
-    const given = block(config, 'operators') || {};
-    const authorization = text(given, 'operators', 'authorization') || (production ? 'aws_iam' : 'none');
-    if (!['aws_iam', 'none'].includes(authorization))
-      fail(`${name}: \`operators.authorization\` must be aws_iam or none`);
-    if (authorization === 'none') {
-      warnings.push(
-        `anybody may call eligible and charge on stage ${stage}: \`operators.authorization\` of ${name} closes them`,
-      );
-      return { authorizer: null, throttle: null };
+  function statements(references) {
+    if (!references.length) return null;
+    const allow = (Action, Resource) => ({ Effect: 'Allow', Action: [Action], Resource: [...new Set(Resource)] });
+    const isParameter = (arn) => arn.split(':')[2] === 'ssm';
+    const parameters = references.filter(isParameter);
+    // A secret's ARN has seven parts; what follows selects in it.
+    const secrets = references.filter((arn) => !isParameter(arn)).map((arn) => arn.split(':').slice(0, 7).join(':'));
+    return [
+      ...(parameters.length ? [allow('ssm:GetParameter', parameters)] : []),
+      ...(secrets.length ? [allow('secretsmanager:GetSecretValue', secrets)] : []),
+      ...(config.secrets_kms_key_arn ? [allow('kms:Decrypt', [config.secrets_kms_key_arn])] : []),
+    ];
+  }
+
+  function extension(references) {
+    if (!references.length) return null;
+    const layer = config.secrets_extension_arn || layers[region]?.[architecture];
+    if (!layer) {
+      fail(`the layer that reads secrets is not known for ${region}: ${name} needs \`secrets_extension_arn\``);
     }
-    const limit = (key, usual) => (given[key] === undefined ? usual : number(given, `operators.${key}`, 1, 10000));
-    return {
-      authorizer: 'aws_iam',
-      throttle: { rate: limit('rate_limit', RATE_LIMIT), burst: limit('burst_limit', BURST_LIMIT) },
-    };
-  }
-
-  function alarming() {
-    const given = block(config, 'alarms');
-    if (!given) return { resources: {}, own_topic: {} };
-    const topic = text(given, 'alarms', 'topic_arn');
-    const email = text(given, 'alarms', 'email');
-    if (!topic === !email) fail(`${name}: \`alarms\` needs either \`topic_arn\` or \`email\``);
-    if (topic && !/^arn:aws[a-z-]*:sns:[^:]+:\d+:[^:]+$/.test(topic))
-      fail(`${name}: \`alarms.topic_arn\` must be an SNS topic's ARN`);
-    return {
-      resources: '${file(deploy/alarms.yml)}',
-      own_topic: email ? '${file(deploy/alarm-topic.yml)}' : {},
-      topic: topic || { Ref: 'AlarmTopic' },
-      email,
-      event: JSON.stringify(attention),
-    };
-  }
-
-  function statements() {
-    const named = { 'ssm:GetParameter': [], 'secretsmanager:GetSecretValue': [] };
-    for (const arn of references) {
-      const service = arn.split(':')[2] === 'ssm' ? 'ssm:GetParameter' : 'secretsmanager:GetSecretValue';
-      // A secret's ARN has seven parts; what follows selects in it.
-      named[service].push(arn.split(':').slice(0, 7).join(':'));
-    }
-    const key = text(config, null, 'secrets_kms_key_arn');
-    const granted = Object.entries(named).filter(([, arns]) => arns.length);
-    if (references.length && key) granted.push(['kms:Decrypt', [key]]);
-    if (!granted.length) return null;
-    return granted.map(([Action, Resource]) => ({
-      Effect: 'Allow',
-      Action: [Action],
-      Resource: [...new Set(Resource)],
-    }));
+    return [layer];
   }
 };

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 from logging.config import fileConfig
 from pathlib import Path
 
@@ -47,8 +48,12 @@ def database_url(scope: str) -> URL:
     if database.get("sslrootcert"):
         parameters["sslrootcert"] = str(ROOT / database["sslrootcert"])
     elif sslmode == "verify-full":
-        # The public authorities, as for the functions.
+        # The public authorities, as for the functions. The wheel's libpq looks for them where it was built.
         parameters["sslrootcert"] = "system"
+        paths = ssl.get_default_verify_paths()
+        for variable, path in ((paths.openssl_cafile_env, paths.cafile), (paths.openssl_capath_env, paths.capath)):
+            if path:
+                os.environ.setdefault(variable, path)
     password = database.get("db_password") or None
     if password is not None and str(password).startswith("arn:"):
         password = os.environ.get("PGPASSWORD")
