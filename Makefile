@@ -33,3 +33,17 @@ sqlx: .venv/installed
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
+
+# Judges that others wrote hold the running API to openapi.yaml. The README says which.
+.PHONY: contract
+contract: .venv/installed contract/.venv/installed contract/node_modules/installed
+	$(BESIDE_A_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
+
+contract/.venv/installed: contract/requirements.txt
+	python3 -m venv contract/.venv
+	contract/.venv/bin/pip install --quiet --disable-pip-version-check -r contract/requirements.txt
+	touch $@
+
+contract/node_modules/installed: contract/package-lock.json
+	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --silent
+	touch $@
