@@ -24,6 +24,13 @@ class Answer:
 Change = Callable[[Answer], None]
 
 
+def without_header(name: str) -> Change:
+    def change(answer: Answer) -> None:
+        del answer.headers[name]
+
+    return change
+
+
 class Gateway(ThreadingHTTPServer):
     daemon_threads = True
 

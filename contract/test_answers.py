@@ -11,8 +11,10 @@ import pytest
 import requests
 from conftest import Database, Platform
 from document import OPERATIONS
+from gateway import Gateway, without_header
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
 from schemathesis.core.transport import Response
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -240,6 +242,13 @@ def test_every_problem_is_given_as_the_document_shows_it(operation: str, status:
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     conforms(case, answer)
     assert in_general(answer.json()) in [in_general(example) for example in shown(operation, status, code)]
+
+
+def test_the_judge_of_failures_rejects_a_broken_one(world: World, gateway: Gateway) -> None:
+    gateway.change = without_header("retry-after")
+    world.api = gateway.url
+    with pytest.raises(FailureGroup, match="retry-after"):
+        conforms(*platform_says(429)(world))
 
 
 def test_a_charge_that_waits_for_an_operator_is_as_the_document_shows_it(world: World) -> None:
