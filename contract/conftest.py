@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -86,11 +87,11 @@ def gateway(api: str) -> Iterator[Gateway]:
         thread.join()
 
 
-def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
-    """A judge, from the project's folder."""
+def run(*command: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """A judge."""
     return subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -24,6 +24,13 @@ class Answer:
 Change = Callable[[Answer], None]
 
 
+def with_status(status: int) -> Change:
+    def change(answer: Answer) -> None:
+        answer.status = status
+
+    return change
+
+
 def without_header(name: str) -> Change:
     def change(answer: Answer) -> None:
         del answer.headers[name]
@@ -77,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_TRACE = forward
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_TRACE = do_QUERY = forward
 
     def log_message(self, *_: object) -> None:
         pass
