@@ -34,9 +34,9 @@ sqlx: .venv/installed
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# Judges that others wrote hold the running API to openapi.yaml. The README says which.
+# Judges that others wrote hold the running API to openapi.yaml.
 .PHONY: contract
-contract: .venv/installed contract/.venv/installed contract/node_modules/installed
+contract: .venv/installed contract/.venv/installed contract/node_modules/.package-lock.json
 	$(BESIDE_A_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
 
 contract/.venv/installed: contract/requirements.txt
@@ -44,6 +44,6 @@ contract/.venv/installed: contract/requirements.txt
 	contract/.venv/bin/pip install --quiet --disable-pip-version-check -r contract/requirements.txt
 	touch $@
 
-contract/node_modules/installed: contract/package-lock.json
-	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --silent
+contract/node_modules/.package-lock.json: contract/package.json contract/package-lock.json
+	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@

@@ -57,11 +57,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_OPTIONS(self) -> None:
-        """As `cors: true` of the Serverless Framework has a REST API answer."""
+        """What a browser asks before a page's call; a REST API answers that itself."""
         self.send_response(200)
         self.send_header("access-control-allow-origin", "*")
-        self.send_header("access-control-allow-headers", "Content-Type,X-Amz-Date,Authorization,X-Api-Key")
-        self.send_header("access-control-allow-methods", "OPTIONS,GET,POST")
+        self.send_header("access-control-allow-headers", "content-type")
+        self.send_header("access-control-allow-methods", "OPTIONS,POST")
         self.send_header("content-length", "0")
         self.end_headers()
 
