@@ -38,12 +38,13 @@ after(async () => {
 
 /** What a page reads of an answer. It throws where the browser does not let it. */
 function fetchFromPage(method, path, body) {
+  const json = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   return page.evaluate(
     async ([url, options]) => {
       const answer = await fetch(url, options);
       return { status: answer.status, type: answer.headers.get("content-type"), body: await answer.json() };
     },
-    [api + path, { method, ...(body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }) }],
+    [api + path, { method, ...json }],
   );
 }
 

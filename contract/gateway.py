@@ -55,6 +55,8 @@ class Gateway(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Gateway
     protocol_version = "HTTP/1.1"
+    # Else a body waits until its head is acknowledged.
+    disable_nagle_algorithm = True
 
     def do_OPTIONS(self) -> None:
         """What a browser asks before a page's call; a REST API answers that itself."""

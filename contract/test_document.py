@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import tomllib
+from http import HTTPStatus
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import parse_qsl, urlsplit
@@ -41,6 +43,23 @@ def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_
     assert right in text
     broken.write_text(text.replace(right, wrong), encoding="utf-8")
     assert lint(broken).returncode != 0
+
+
+def test_it_has_every_route() -> None:
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
+    routes = {(path, route["method"], route["function"]) for path, routes in router.items() for route in routes}
+    assert routes == {
+        (operation.path + slash, operation.method.upper(), operation.id)
+        for operation in OPERATIONS.values()
+        for slash in ("", "/")
+    }
+
+
+def test_it_has_every_problem() -> None:
+    source = (ROOT / "crates/core/src/error.rs").read_text(encoding="utf-8")
+    problems = {(HTTPStatus[name], code) for name, code in re.findall(r'StatusCode::(\w+), "(\w+)"', source)}
+    assert problems == set().union(*(operation.problems() for operation in OPERATIONS.values()))
 
 
 def parameter_examples(operation: Operation, place: str) -> dict[str, list]:
