@@ -1,8 +1,8 @@
-# What there is to do: run, test, lint, package, check-deploy; fmt and sqlx mend what lint finds.
+# What there is to do: run, test, lint, contract, package, check-deploy; fmt and sqlx mend what lint finds.
 PYTHON := .venv/bin/python
 BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test lint fmt sqlx package check-deploy
+.PHONY: run test lint fmt sqlx contract package check-deploy
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
 run: .venv/installed
@@ -29,6 +29,10 @@ fmt: .venv/installed
 sqlx: .venv/installed
 	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
+# Judges that others wrote hold the running API to openapi.yaml.
+contract: .venv/installed contract/.venv/installed contract/node_modules/.package-lock.json
+	$(BESIDE_A_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
+
 # What `serverless deploy` would upload, without an AWS account; of an example where the stage has no configuration.
 STAGE := dev
 package: .venv/installed node_modules/.package-lock.json
@@ -49,5 +53,14 @@ check-deploy: .venv/deploy-installed node_modules/.package-lock.json
 	touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json
-	npm ci --no-audit --no-fund
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+contract/.venv/installed: contract/requirements.txt
+	python3 -m venv contract/.venv
+	contract/.venv/bin/pip install --quiet --disable-pip-version-check -r contract/requirements.txt
+	touch $@
+
+contract/node_modules/.package-lock.json: contract/package.json contract/package-lock.json
+	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@

@@ -7,23 +7,19 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
+from local_api import serving
 from postgres import FALLBACK, USER, Server, kept_folder
-from processes import ROOT, Failed, running
+from processes import ROOT, Failed
 from with_database import migrate
 
 CONFIG = ROOT / "local_config.json"
 DATABASE = "beer_club"
-ENVIRONMENTS_PER_FUNCTION = 8
-STARTS_WITHIN = 60  # seconds
 
 
 @contextlib.contextmanager
@@ -105,39 +101,6 @@ def demo_club(database: dict) -> int:
         return club
 
 
-def target_directory() -> Path:
-    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    return Path(json.loads(subprocess.check_output(command, cwd=ROOT))["target_directory"])
-
-
-def wait_until_all_answer(api: str, watch: subprocess.Popen) -> None:
-    """Whatever they say, as long as it is what they say to such a call; the first makes cargo start the function."""
-    calls = {
-        "eligible": ("GET", "/subscription/eligible?limit=1", 200),
-        "subscribe": ("POST", "/club/0/subscribe", 400),
-        "status": ("POST", "/subscription/-/status", 400),
-        "charge": ("POST", "/subscription/-/charge/-", 404),
-    }
-    for name, (method, path, expected) in calls.items():
-        patience = time.monotonic() + STARTS_WITHIN
-        while True:
-            if watch.poll() is not None:
-                raise Failed("cargo lambda watch ended")
-            try:
-                request = urllib.request.Request(api + path, method=method)
-                with urllib.request.urlopen(request, timeout=STARTS_WITHIN) as answer:
-                    status = answer.status
-            except urllib.error.HTTPError as error:
-                status = error.code
-            except OSError:
-                status = None
-            if status == expected:
-                break
-            if time.monotonic() > patience or status is not None:
-                raise Failed(f"{name} does not answer as it should ({status}); its log is above")
-            time.sleep(0.1)
-
-
 def banner(api: str, platform: str, club: int, where: str) -> str:
     return f"""
 The API answers on {api}
@@ -162,7 +125,6 @@ def main() -> None:
         config = configuration(folder)
         database, ecommerce = config["database"], config["ecommerce"]
         port, stub_port = ports()
-        api, platform = f"http://localhost:{port}", f"http://localhost:{stub_port}"
 
         parts = {}
         if Path(database["db_host"]) == folder:
@@ -176,34 +138,20 @@ def main() -> None:
         migrate("local")
         club = demo_club(database)
 
-        for package in ([], ["-p", "ecommerce-stub"]):
-            if subprocess.run(["cargo", "build", "--locked", *package], cwd=ROOT, check=False).returncode:
-                raise Failed("the build failed")
-
-        # The stand-in in the platform's place, whatever the configuration says: nothing here charges anybody.
         settings = {
-            "ECOMMERCE_BASE_URL": f"http://127.0.0.1:{stub_port}",
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",
             # The database that was migrated here, and no other that happens to be set.
             "DATABASE_URL": "",
             "SCOPE": "local",
-            # cargo is asked for every environment that starts; only what goes wrong there is of interest.
-            "CARGO_TERM_QUIET": "true",
         }
-        stub = [target_directory() / "debug/ecommerce-stub", str(stub_port)]
-        parts["the stand-in"] = stack.enter_context(running(stub, settings, signal.SIGINT))
-        watch = [Path(sys.executable).parent / "cargo-lambda", "lambda", "watch", "--invoke-address", "127.0.0.1"]
-        watch += ["--invoke-port", str(port), "--concurrency", str(ENVIRONMENTS_PER_FUNCTION)]
-        watch = stack.enter_context(running(watch, settings, signal.SIGINT))
-        parts["cargo lambda watch"] = watch
-        wait_until_all_answer(api, watch)
-        print(banner(api, platform, club, where), flush=True)
+        api = stack.enter_context(serving(port, stub_port, settings))
+        print(banner(api.url, api.platform_url, club, where), flush=True)
 
         parent = os.getppid()
         while os.getppid() == parent:
             time.sleep(0.5)
-            for name, process in parts.items():
+            for name, process in (parts | api.processes).items():
                 if process.poll() is not None:
                     raise Failed(f"{name} ended")
 

@@ -1,0 +1,73 @@
+"""openapi.yaml, as the tests ask about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import schemathesis
+import yaml
+from schemathesis import Case
+
+ROOT = Path(__file__).resolve().parent.parent
+PATH = ROOT / "openapi.yaml"
+DOCUMENT = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+SCHEMA = schemathesis.openapi.from_path(PATH)
+
+
+def resolved(node: dict) -> dict:
+    while "$ref" in node:
+        reference = node["$ref"]
+        node = DOCUMENT
+        for key in reference.removeprefix("#/").split("/"):
+            node = node[key]
+    return node
+
+
+@dataclass(frozen=True)
+class Operation:
+    path: str
+    method: str
+    definition: dict
+
+    @property
+    def id(self) -> str:
+        return self.definition["operationId"]
+
+    def answers(self) -> Iterator[tuple[int, dict]]:
+        for status, answer in self.definition["responses"].items():
+            yield int(status), resolved(answer)
+
+    def examples(self, answer: dict) -> list:
+        """The bodies that the document shows for an answer."""
+        return [
+            resolved(example)["value"] for media in answer["content"].values() for example in media["examples"].values()
+        ]
+
+    def problems(self) -> set[tuple[int, str]]:
+        """The status and code of every refusal and failure."""
+        return {
+            (status, code)
+            for status, answer in self.answers()
+            for code in codes(answer["content"].get("application/problem+json", {}).get("schema", {}))
+        }
+
+    def case(self, path_parameters: dict, query: dict | None = None, body: object = None) -> Case:
+        known = {} if body is None else {"body": body, "media_type": "application/json"}
+        return SCHEMA[self.path][self.method.upper()].Case(path_parameters=path_parameters, query=query or {}, **known)
+
+
+def codes(schema: dict) -> Iterator[str]:
+    schema = resolved(schema)
+    for part in (*schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from codes(part)
+    if "code" in schema.get("properties", {}):
+        yield schema["properties"]["code"]["const"]
+
+
+OPERATIONS = {
+    operation.id: operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, definition in methods.items()
+    for operation in [Operation(path, method, definition)]
+}
+EVERYWHERE = set.intersection(*(operation.problems() for operation in OPERATIONS.values()))

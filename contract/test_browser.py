@@ -1,0 +1,34 @@
+"""A browser, which alone decides what a page may read."""
+
+from subprocess import CompletedProcess
+
+import pytest
+from conftest import run
+from document import ROOT
+from gateway import Answer, Gateway, without_header
+
+
+def browse(url: str) -> CompletedProcess:
+    return run("node", "--test", ROOT / "contract/browser.mjs", API_URL=url)
+
+
+def test_a_page_uses_the_local_api(api: str) -> None:
+    found = browse(api)
+    assert found.returncode == 0, found.stdout
+
+
+def test_a_page_uses_the_functions_behind_a_gateway(gateway: Gateway) -> None:
+    found = browse(gateway.url)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("success", [True, False], ids=["success", "refusal"])
+def test_the_browser_hides_an_answer_without_its_header(success: bool, gateway: Gateway) -> None:
+    def hide(answer: Answer) -> None:
+        if (answer.status < 400) == success:
+            without_header("access-control-allow-origin")(answer)
+
+    gateway.change = hide
+    found = browse(gateway.url)
+    assert found.returncode == 1
+    assert "Failed to fetch" in found.stdout, found.stdout

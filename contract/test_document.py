@@ -1,0 +1,116 @@
+"""openapi.yaml by itself, and the README beside it."""
+
+import json
+import re
+import shlex
+import tomllib
+from http import HTTPStatus
+from pathlib import Path
+from subprocess import CompletedProcess
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from conftest import PROGRAMS, run
+from document import DOCUMENT, EVERYWHERE, OPERATIONS, PATH, ROOT, Operation, resolved
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", README, re.DOTALL | re.MULTILINE))
+
+
+def lint(document: Path) -> CompletedProcess:
+    rules = ROOT / "contract/redocly.yaml"
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    return run(PROGRAMS / "redocly", "lint", "--config", rules, document, **quiet)
+
+
+def test_a_linter_finds_nothing() -> None:
+    found = lint(PATH)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("code: club_not_found\n        instance", "code: no_such_club\n        instance"),
+        ('"#/components/schemas/ClubId"', '"#/components/schemas/Club"'),
+        ("interval: 30,", "interval: thirty,"),
+    ],
+    ids=["example of a problem", "reference", "example of a body"],
+)
+def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_path: Path) -> None:
+    broken = tmp_path / "openapi.yaml"
+    text = PATH.read_text(encoding="utf-8")
+    assert right in text
+    broken.write_text(text.replace(right, wrong), encoding="utf-8")
+    assert lint(broken).returncode != 0
+
+
+def test_it_has_every_route() -> None:
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
+    routes = {(path, route["method"], route["function"]) for path, routes in router.items() for route in routes}
+    assert routes == {
+        (operation.path + slash, operation.method.upper(), operation.id)
+        for operation in OPERATIONS.values()
+        for slash in ("", "/")
+    }
+
+
+def test_it_has_every_problem() -> None:
+    source = (ROOT / "crates/core/src/error.rs").read_text(encoding="utf-8")
+    problems = {(HTTPStatus[name], code) for name, code in re.findall(r'StatusCode::(\w+), "(\w+)"', source)}
+    assert problems == set().union(*(operation.problems() for operation in OPERATIONS.values()))
+
+
+def parameter_examples(operation: Operation, place: str) -> dict[str, list]:
+    parameters = [resolved(parameter) for parameter in operation.definition["parameters"]]
+    return {
+        parameter["name"]: [example["value"] for example in parameter.get("examples", {}).values()]
+        or [parameter["example"]]
+        for parameter in parameters
+        if parameter["in"] == place
+    }
+
+
+def request_examples(operation: Operation) -> list:
+    content = operation.definition.get("requestBody", {}).get("content", {})
+    return [example["value"] for media in content.values() for example in media["examples"].values()]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_the_readme_shows_the_documents_examples(operation: Operation) -> None:
+    section = SECTIONS[operation.id.capitalize()]
+    pairs = re.findall(r"^```sh\n(.*?)^```\n```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert pairs
+    for curl, answer in pairs:
+        words = shlex.split(curl.replace("\\\n", ""))
+        url = urlsplit(next(word for word in words if word.startswith("http")))
+        assert f"{url.scheme}://{url.netloc}" == DOCUMENT["servers"][0]["url"]
+        assert (words[words.index("-X") + 1] if "-X" in words else "GET") == operation.method.upper()
+
+        parts = zip(operation.path.split("/"), url.path.split("/"), strict=True)
+        shown = {part.strip("{}"): segment for part, segment in parts if part != segment}
+        known = parameter_examples(operation, "path")
+        assert shown.keys() == known.keys()
+        assert all(value in map(str, known[name]) for name, value in shown.items())
+        known = parameter_examples(operation, "query")
+        assert all(value in map(str, known[name]) for name, value in parse_qsl(url.query))
+        if "-d" in words:
+            assert json.loads(words[words.index("-d") + 1]) in request_examples(operation)
+
+        successes = next(operation.examples(answer) for status, answer in operation.answers() if status < 300)
+        assert json.loads(answer) in successes
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_the_readme_names_the_documents_problems(operation: Operation) -> None:
+    section = SECTIONS[operation.id.capitalize()]
+    named = {(int(status), code) for status, code in re.findall(r"\b([45]\d\d) `(\w+)`", section)}
+    assert named == operation.problems() - EVERYWHERE
+
+
+def test_the_readme_names_the_problems_that_are_everywhere() -> None:
+    section = SECTIONS["Errors"]
+    assert {(int(status), code) for status, code in re.findall(r"\b([45]\d\d) `(\w+)`", section)} == EVERYWHERE
+    (shown,) = re.findall(r"^```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert json.loads(shown) in [example["value"] for example in DOCUMENT["components"]["examples"].values()]

@@ -1,0 +1,48 @@
+"""Runs a command beside the whole API, on ports that are free: `with_database.py … with_api.py COMMAND…`.
+
+The command finds `API_URL` and `PLATFORM_URL` (the stand-in), beside what `with_database.py` tells it.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+
+from local_api import serving
+from processes import Failed, running
+
+
+def free_ports(count: int) -> list[int]:
+    """They stay free unless somebody takes them in the moment between."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def main(command: list[str]) -> int:
+    settings = {
+        "ECOMMERCE_API_KEY": "local",
+        "ECOMMERCE_API_SECRET": secrets.token_urlsafe(),
+        # No file has this name, so that nobody's own settings matter here.
+        "SCOPE": "throwaway",
+        # A line for each of thousands of calls would hide what the command says.
+        "RUST_LOG": os.environ.get("RUST_LOG", "off"),
+    }
+    with serving(*free_ports(2), settings, ("--ignore-changes",)) as api:
+        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url}
+        with running(command, environment, signal.SIGTERM) as beside:
+            return beside.wait()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Failed as failed:
+        sys.exit(str(failed))
+    except KeyboardInterrupt:
+        sys.exit(130)
