@@ -14,6 +14,7 @@ mod matrix;
 mod migrations;
 mod operators;
 mod protocol_variants;
+mod random_statuses;
 mod requests;
 mod status;
 mod subscribe;
