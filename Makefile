@@ -33,3 +33,14 @@ sqlx: .venv/installed
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
+
+# The release binaries next to their floors: a table of every bar with its verdict. bench-report writes it into docs/.
+.PHONY: bench bench-quick bench-report
+bench: .venv/installed
+	$(PYTHON) dev/bench.py
+
+bench-quick: .venv/installed
+	$(PYTHON) dev/bench.py --quick
+
+bench-report: .venv/installed
+	$(PYTHON) dev/bench.py --report
