@@ -21,6 +21,7 @@ use tokio::{
     net::TcpListener,
     sync::{Mutex, mpsc},
     task::JoinHandle,
+    time::timeout,
 };
 
 /// AWS: an invocation's time is up after 15 minutes at most.
@@ -34,7 +35,7 @@ struct Api {
 }
 
 pub struct Environment {
-    process: Child,
+    process: Process,
     server: JoinHandle<()>,
     spawned: Instant,
     events: mpsc::Sender<Bytes>,
@@ -69,19 +70,19 @@ impl Environment {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let spawned = Instant::now();
-        let process = command.spawn().expect("the binary starts");
+        let process = Process(command.spawn().expect("the binary starts"));
         Self { process, server, spawned, events, asked, handed, answered }
     }
 
     /// From the process's start to its first question for an event.
     pub async fn first_next(&mut self) -> Duration {
-        self.asked.recv().await.expect("the server runs") - self.spawned
+        self.process.hears(&mut self.asked).await - self.spawned
     }
 
     /// From the process's start to its answer to this event.
     pub async fn first_answer(&mut self, event: &Value) -> Duration {
         self.events.send(event.to_string().into()).await.expect("the server runs");
-        let (at, payload) = self.answered.recv().await.expect("the server runs");
+        let (at, payload) = self.process.hears(&mut self.answered).await;
         check(&payload);
         at - self.spawned
     }
@@ -90,8 +91,8 @@ impl Environment {
     pub async fn invoke(&mut self, event: &Value) -> (Duration, Bytes) {
         while self.handed.try_recv().is_ok() {}
         self.events.send(event.to_string().into()).await.expect("the server runs");
-        let handed = self.handed.recv().await.expect("the server runs");
-        let (at, payload) = self.answered.recv().await.expect("the function answers");
+        let handed = self.process.hears(&mut self.handed).await;
+        let (at, payload) = self.process.hears(&mut self.answered).await;
         (at - handed, payload)
     }
 
@@ -104,7 +105,7 @@ impl Environment {
 
     /// The most memory that it ever had, in MB. Linux; elsewhere there is none to read.
     pub fn peak_memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux's /proc");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).expect("Linux's /proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
         let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kibibytes * 1024.0 / 1e6
@@ -117,10 +118,24 @@ fn check(payload: &Bytes) {
     assert!(start.contains("\"statusCode\":20"), "{start}");
 }
 
+struct Process(Child);
+
+impl Process {
+    /// What the Runtime API tells of it, as long as it lives.
+    async fn hears<T>(&mut self, news: &mut mpsc::UnboundedReceiver<T>) -> T {
+        loop {
+            if let Ok(news) = timeout(Duration::from_secs(1), news.recv()).await {
+                return news.expect("the server runs");
+            }
+            assert!(matches!(self.0.try_wait(), Ok(None)), "the function ended");
+        }
+    }
+}
+
 impl Drop for Environment {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
         self.server.abort();
     }
 }

@@ -7,7 +7,7 @@ mod statements;
 mod statistics;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     env, fs,
     path::PathBuf,
     sync::{
@@ -416,13 +416,19 @@ impl Bench {
     async fn charges(&self, report: &mut Report) {
         progress("charges");
         let database = self.database(self.sizes[1]);
-        let ids = eligible_ids(&database).await;
+        let mut connection = PgConnection::connect(&database).await.expect("the database");
+        let charged: HashSet<String> = sqlx::query_scalar("select subscription_id from charge_attempt")
+            .fetch_all(&mut connection)
+            .await
+            .expect("the ledger")
+            .into_iter()
+            .collect();
+        let mut fresh = eligible_ids(&database).await;
+        fresh.retain(|id| !charged.contains(id));
         self.platform.behave(Behaviour { delay_ms: PLATFORM_MS, ..Behaviour::default() });
         let mut environment = self.start("charge", &database).await;
         let client = reqwest::Client::new();
         let (mut ours, mut order) = (Samples::default(), Samples::default());
-        // The warm requests before have charged the first ones.
-        let (_, fresh) = ids.split_at(ids.len() / 2 + self.times(2000, 300) + 20);
         let (one_by_one, fresh) = fresh.split_at(self.times(60, 15));
         for id in one_by_one {
             ours.push(environment.succeed(&call("charge", id).event()).await);
