@@ -109,10 +109,10 @@ impl Bench {
         let ids = eligible_ids(&database).await;
         let mut next: HashMap<&str, Samples> = HashMap::new();
         let mut answer: HashMap<&str, Samples> = HashMap::new();
-        for round in 0..self.times(200, 30) {
+        for id in ids.iter().take(self.times(200, 30)) {
             for function in FUNCTIONS.into_iter().chain(["bare"]) {
                 let mut environment = self.start(function, &database).await;
-                let call = call(function, &ids[round]);
+                let call = call(function, id);
                 answer.entry(function).or_default().push(environment.first_answer(&call.event()).await);
                 next.entry(function).or_default().push(environment.first_next().await);
             }
@@ -152,7 +152,7 @@ impl Bench {
         let database = self.database(self.sizes[1]);
         let ids = eligible_ids(&database).await;
         let (for_function, for_floor) = ids.split_at(ids.len() / 2);
-        let mut connection = PgConnection::connect(&database).await.expect("the database");
+        let mut connection = statements::connect(&database).await;
         let client = reqwest::Client::new();
         let (wire, wired) = Wire::before(&database).await;
 
@@ -269,7 +269,8 @@ impl Bench {
 
             let mut for_pages = self.start("eligible", &database).await;
             let mut for_whole = self.start("eligible", &database).await;
-            let [mut pages, mut first, mut last, mut list, mut floor] = [(); 5].map(|()| Samples::default());
+            let [mut pages, mut first, mut last, mut list, mut floor, mut returned] =
+                [(); 6].map(|()| Samples::default());
             for round in 0..=self.times(11, 4) {
                 let (total, count, of_first) = read_pages(&mut for_pages).await;
                 assert_eq!(count, ids.len());
@@ -279,13 +280,15 @@ impl Bench {
                 } else {
                     None
                 };
-                let of_floor = read_ids(&mut connection, count).await;
+                let of_floor = read_ids(&mut connection, size).await;
+                let of_returned = read_ids(&mut connection, count).await;
                 // The first time reads what later is in memory.
                 if round > 0 {
                     pages.push(total);
                     first.push(of_first);
                     last.push(of_last);
                     floor.push(of_floor);
+                    returned.push(of_returned);
                     of_whole.into_iter().for_each(|time| list.push(time));
                 }
             }
@@ -298,6 +301,7 @@ impl Bench {
                 number(pages.p50()),
                 number(floor.p50()),
                 number(pages.p50() / floor.p50()),
+                number(pages.p50() / returned.p50()),
                 number(first.p50()),
                 number(last.p50()),
                 number(last.p99()),
@@ -315,7 +319,8 @@ impl Bench {
         }
         report.table(
             "Eligible, ms",
-            "The floor is `select id from subscription` of as many rows as are eligible, through the same driver.",
+            "The floor is `select id from subscription`, all of them, through the same driver; the second ratio is to as many rows of \
+             it as are eligible.",
             &[
                 "subscriptions",
                 "eligible",
@@ -323,6 +328,7 @@ impl Bench {
                 "page by page",
                 "floor",
                 "ratio",
+                "to as many as eligible",
                 "first page",
                 "last page",
                 "p99",
@@ -336,7 +342,7 @@ impl Bench {
 
     async fn writes(&self, report: &mut Report) {
         let largest = self.largest();
-        let slices = self.times(5, 1);
+        let slices = self.times(9, 1);
         let (mut rows, mut functions) = (Vec::new(), Vec::new());
         for (size, name) in [(0, "an empty database".to_owned()), (largest, format!("one with {}", thousands(largest)))]
         {
@@ -510,7 +516,7 @@ async fn read_ids(connection: &mut PgConnection, count: usize) -> Duration {
 }
 
 async fn eligible_ids(database: &str) -> Vec<String> {
-    let mut connection = PgConnection::connect(database).await.expect("the database");
+    let mut connection = statements::connect(database).await;
     statements::eligible(&mut connection, None).await
 }
 

@@ -6,11 +6,19 @@ use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, query};
 use uuid::Uuid;
 
+const GREETING: &str = include_str!("../../crates/core/sql/greeting.sql");
 const SUBSCRIBE: &str = include_str!("../../crates/core/sql/subscribe.sql");
 const STATUS: &str = include_str!("../../crates/core/sql/record_status.sql");
 const ELIGIBLE: &str = include_str!("../../crates/core/sql/eligible.sql");
 const CLAIM: &str = include_str!("../../crates/core/sql/claim_charge.sql");
 const SETTLE: &str = include_str!("../../crates/core/sql/settle_charge.sql");
+
+/// A connection like the functions'.
+pub async fn connect(database: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(database).await.expect("the database");
+    sqlx::raw_sql(GREETING).execute(&mut connection).await.expect("the settings");
+    connection
+}
 
 /// What this function asks the database for one request.
 pub async fn run(function: &str, connection: &mut PgConnection, id: &str) -> Duration {
