@@ -81,7 +81,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-        return f"{os.cpu_count()} × {model}, {memory:.0f} GB, {platform.system()} {platform.release()}"
+        return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, {platform.system()} {platform.release()}"
     return platform.platform()
 
 
@@ -128,7 +128,7 @@ def main() -> int:
     if failed:
         return failed
     seconds = (datetime.now(timezone.utc) - began).total_seconds()
-    print(f"measured in {seconds // 60:.0f} min {seconds % 60:.0f} s; more is in {output.relative_to(ROOT)}/performance.md")
+    print(f"measured in {seconds // 60:.0f} min {seconds % 60:.0f} s; more is in {output}/performance.md")
     if options.report:
         report(output, heading)
     return 0
