@@ -1,8 +1,8 @@
-# What there is to do: run, test, lint, contract, package, check-deploy; fmt and sqlx mend what lint finds.
+# What there is to do: run, test, lint, contract, bench, package, check-deploy; fmt and sqlx mend what lint finds.
 PYTHON := .venv/bin/python
 BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test lint fmt sqlx contract package check-deploy
+.PHONY: run test lint fmt sqlx contract package check-deploy bench bench-quick bench-report
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
 run: .venv/installed
@@ -64,3 +64,13 @@ contract/.venv/installed: contract/requirements.txt
 contract/node_modules/.package-lock.json: contract/package.json contract/package-lock.json
 	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
+
+# The release binaries next to their floors: a table of every bar with its verdict. bench-report writes it into docs/.
+bench: .venv/installed
+	$(PYTHON) dev/bench.py
+
+bench-quick: .venv/installed
+	$(PYTHON) dev/bench.py --quick
+
+bench-report: .venv/installed
+	$(PYTHON) dev/bench.py --report

@@ -19,12 +19,23 @@ from processes import ROOT, Failed, running
 TEMPLATE = "api_template"
 
 
-def migrate(scope: str) -> None:
+def migrate(scope: str, revision: str = "head") -> None:
     # Not the script beside it, which would not survive a move of the folder.
-    command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", "head"]
+    command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", revision]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"the migrations failed: {done.stderr.strip()}")
+
+
+def migrate_throwaway(server: Server, database: str, revision: str = "head") -> None:
+    """The same for a database of this server, without a configuration that would stay."""
+    scope = f"throwaway_{os.getpid()}"
+    config = ROOT / f"{scope}_config.json"
+    config.write_text(json.dumps({"database": {"db_user": USER, "db_host": str(server.folder), "db_name": database}}))
+    try:
+        migrate(scope, revision)
+    finally:
+        config.unlink()
 
 
 def main(command: list[str]) -> int:
@@ -34,14 +45,7 @@ def main(command: list[str]) -> int:
         server = Server(own_folder(Path(folder) / "postgres"), durable=False, options=options)
         with server.running():
             server.create_database(TEMPLATE)
-            scope = f"throwaway_{os.getpid()}"
-            database = {"db_user": USER, "db_host": str(server.folder), "db_name": TEMPLATE}
-            config = ROOT / f"{scope}_config.json"
-            config.write_text(json.dumps({"database": database}))
-            try:
-                migrate(scope)
-            finally:
-                config.unlink()
+            migrate_throwaway(server, TEMPLATE)
             host = quote(str(server.folder), safe="")
             environment = {
                 "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",

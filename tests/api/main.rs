@@ -15,6 +15,7 @@ mod migrations;
 mod operators;
 mod protection;
 mod protocol_variants;
+mod random_statuses;
 mod requests;
 mod status;
 mod subscribe;

@@ -180,3 +180,28 @@ async fn what_is_missing_in_the_configuration_is_one_line() {
         assert!(said.contains(named) && said.contains(&scope.name) && !said.contains("Traceback"), "{said}");
     }
 }
+
+/// Everything of ours as it is defined, not only its name.
+const DEFINITIONS: &str = "select string_agg(definition, E'\\n' order by definition) from (
+    select pg_get_functiondef(oid) as definition from pg_proc where pronamespace = 'public'::regnamespace
+    union all select pg_get_viewdef(oid) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'
+    union all select indexdef from pg_indexes where schemaname = 'public'
+    union all select pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+    union all select obj_description(oid, 'pg_proc') from pg_proc where pronamespace = 'public'::regnamespace
+) everything";
+
+#[tokio::test]
+async fn a_downgrade_restores_what_the_revision_had() {
+    let api = Api::start().await;
+    let scope = Scope::of(&api.database_url);
+    let head: String = api.ask(DEFINITIONS).await;
+    scope.alembic(&["downgrade", "base"]).unwrap();
+    for revision in ["6640484e5703", "b1f27a90c4de", "c84e0d5b7f12"] {
+        scope.alembic(&["upgrade", revision]).unwrap();
+        let as_upgraded: String = api.ask(DEFINITIONS).await;
+        scope.alembic(&["upgrade", "head"]).unwrap();
+        assert_eq!(api.ask::<String>(DEFINITIONS).await, head);
+        scope.alembic(&["downgrade", revision]).unwrap();
+        assert_eq!(api.ask::<String>(DEFINITIONS).await, as_upgraded, "{revision}");
+    }
+}

@@ -32,7 +32,7 @@ impl State for Charging {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
             database: Database::new(settings.database()?),
-            ecommerce: Ecommerce::new(settings.ecommerce()?)?,
+            ecommerce: Ecommerce::new(settings.ecommerce()?),
             timezone: settings.billing_timezone()?,
         })
     }

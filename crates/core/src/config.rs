@@ -45,8 +45,6 @@ pub enum ConfigError {
     File { file: String, reason: String },
     #[error("{setting} is wrong: it must be {expected}")]
     Wrong { setting: String, expected: &'static str },
-    #[error("the e-commerce platform's client cannot be made: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 /// What a configuration file holds; what it does not know, it leaves alone.

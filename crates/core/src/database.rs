@@ -23,8 +23,11 @@ use crate::{
 /// their own, and of two that wait for each other PostgreSQL ends either; so it is ours that gives way, well before the
 /// second after which PostgreSQL looks, and asks again. And whatever the database's default is, a statement sees what was
 /// committed before it, which a lock is of no use without.
-const GREETING: &str =
-    "set lock_timeout = '300ms'; set session characteristics as transaction isolation level read committed";
+///
+/// And how it is read: by index, in order. Left a choice, the planner joins a page of the list by hash and sorts it, all of
+/// it before the first row; keeps a plan for small tables, made once for a connection, when they have grown; and compiles
+/// for longer than a page takes.
+const GREETING: &str = include_str!("../sql/greeting.sql");
 /// How long a database that does not answer is tried again: a restart takes a few seconds.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 const ONE_CONNECT: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
@@ -111,8 +111,9 @@ impl Outcome {
 
 pub struct Ecommerce {
     settings: EcommerceSettings,
-    tls: rustls::ClientConfig,
-    client: Mutex<Kept>,
+    /// Made when it is first needed, like the client: by then Lambda has been asked for the first request.
+    tls: OnceLock<rustls::ClientConfig>,
+    client: Mutex<Option<Kept>>,
 }
 
 struct Kept {
@@ -124,14 +125,8 @@ struct Kept {
 struct NotSent;
 
 impl Ecommerce {
-    pub fn new(settings: EcommerceSettings) -> Result<Self, reqwest::Error> {
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default protocol versions")
-            .with_root_certificates(rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()))
-            .with_no_client_auth();
-        let client = Mutex::new(Kept { client: client(&tls)?, last_used: Stopwatch::start() });
-        Ok(Self { settings, tls, client })
+    pub fn new(settings: EcommerceSettings) -> Self {
+        Self { settings, tls: OnceLock::new(), client: Mutex::new(None) }
     }
 
     /// The longest that a call-out may take.
@@ -201,15 +196,26 @@ impl Ecommerce {
 
     fn fresh_client(&self) -> Result<Client, reqwest::Error> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.last_used.elapsed() > IDLE {
-            *kept = Kept { client: client(&self.tls)?, last_used: Stopwatch::start() };
-        }
-        Ok(kept.client.clone())
+        let fresh = match kept.take().filter(|kept| kept.last_used.elapsed() <= IDLE) {
+            Some(fresh) => fresh,
+            None => Kept { client: client(self.tls.get_or_init(tls))?, last_used: Stopwatch::start() },
+        };
+        Ok(kept.insert(fresh).client.clone())
     }
 
     fn mark_used(&self) {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).last_used = Stopwatch::start();
+        if let Some(kept) = &mut *self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+            kept.last_used = Stopwatch::start();
+        }
     }
+}
+
+fn tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the default protocol versions")
+        .with_root_certificates(rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()))
+        .with_no_client_auth()
 }
 
 fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {

@@ -32,6 +32,9 @@ use crate::{
     http::{self, Reply},
 };
 
+/// Connecting to the Runtime API, and handing the question to the connection, with some to spare.
+const STEPS_TO_ASK: usize = 8;
+
 /// What an environment keeps from one request to the next.
 pub trait State: Send + Sync + Sized + 'static {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError>;
@@ -66,9 +69,14 @@ where
         tracing::error!("{error}");
         process::exit(1);
     });
-    // Beside the runtime, which meanwhile asks for the first request.
+    // Beside the runtime, which meanwhile asks for the first request; that is some steps in the one thread there is.
     let warming = Arc::clone(&state);
-    tokio::spawn(async move { warming.warm().await });
+    tokio::spawn(async move {
+        for _ in 0..STEPS_TO_ASK {
+            tokio::task::yield_now().await;
+        }
+        warming.warm().await;
+    });
 
     let service = service_fn(move |request: Request| {
         let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());

@@ -179,31 +179,35 @@ impl Query for Page {
         let limit = self.limit.map(|limit| i64::from(limit) + 1);
         let mut ids = sqlx::query_file!("sql/eligible.sql", self.after, limit).map(|row| row.id).fetch(connection);
 
-        let mut json = String::from("[");
-        let mut size = "[]".len();
+        let mut json = vec![b'['];
+        let mut size = "[],".len();
         let mut count = 0;
         let mut last = None;
+        let mut next_after = None;
         while let Some(id) = ids.try_next().await? {
-            let item = serde_json::to_string(&id).map_err(|error| Error::Internal(error.into()))?;
-            size += ",".len() + item.len() + item.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+            let before = json.len();
+            if count > 0 {
+                json.push(b',');
+            }
+            serde_json::to_writer(&mut json, &id).map_err(|error| Error::Internal(error.into()))?;
+            let escapes = json[before..].iter().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+            size += json.len() - before + escapes;
             if self.limit == Some(count) || size > LARGEST_BODY {
                 if self.limit.is_none() {
                     return Err(Error::PageRequired);
                 }
+                json.truncate(before);
+                next_after = last;
                 // The rest of the page is read, so that the connection can be used again.
                 while ids.try_next().await?.is_some() {}
-                json.push(']');
-                return Ok(Eligible { json, next_after: last });
+                break;
             }
-            if count > 0 {
-                json.push(',');
-            }
-            json.push_str(&item);
             count += 1;
             last = Some(id);
         }
-        json.push(']');
-        Ok(Eligible { json, next_after: None })
+        json.push(b']');
+        let json = String::from_utf8(json).map_err(|error| Error::Internal(error.into()))?;
+        Ok(Eligible { json, next_after })
     }
 }
 

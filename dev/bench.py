@@ -1,0 +1,144 @@
+"""`make bench`: builds the release binaries, and has them measured on an embedded PostgreSQL of their own.
+
+Results go to target/bench; with --report they go into docs/ as well. --quick measures less, and less exactly.
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+from postgres import USER, Server, own_folder
+from processes import ROOT, Failed, running
+from run import target_directory
+from with_database import migrate_throwaway
+
+FIRST_REVISION = "6640484e5703"
+POPULATION = ROOT / "bench/src/population.sql"
+FUNCTIONS = ("subscribe", "status", "eligible", "charge")
+BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
+# What a database server usually has: a quarter of a small machine's memory.
+OPTIONS = ("--shared_buffers=1GB", "--timezone=UTC")
+
+
+def build(target: Path) -> None:
+    """Each by itself, so that no feature of one gets into another."""
+    builds = (["--release"], ["--release", "-p", "bare"], ["--profile", "measure", "-p", "bench"])
+    for options in builds:
+        if subprocess.run(["cargo", "build", "--locked", *options], cwd=ROOT, check=False).returncode:
+            raise Failed("the build failed")
+    output = target / "bench"
+    output.mkdir(exist_ok=True)
+    for name in (*FUNCTIONS, "bare"):
+        with zipfile.ZipFile(output / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as package:
+            package.write(target / "release" / name, "bootstrap")
+
+
+class Databases:
+    """Those of the first revision are built, and those of the head from copies of them, as an upgrade would."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def build(self, sizes: list[int], both: set[int]) -> None:
+        self.server.create_database("first")
+        migrate_throwaway(self.server, "first", FIRST_REVISION)
+        for size in sizes:
+            print(f"building the database of {size:,} subscriptions", flush=True)
+            first, head = f"first_{size}", f"head_{size}"
+            self._run("postgres", f"create database {first} template first")
+            population = POPULATION.read_text(encoding="utf-8").replace("$SUBSCRIPTIONS", str(size))
+            # Foreign keys hold by construction; checking them would take most of the time.
+            self._run(first, "set session_replication_role = replica", population)
+            self._run("postgres", f"create database {head} template {first}")
+            migrate_throwaway(self.server, head)
+            self._run(head, "vacuum analyze")
+            if size in both:
+                self._run(first, "vacuum analyze")
+            else:
+                self._run("postgres", f"drop database {first}")
+
+    def _run(self, database: str, *statements: str) -> None:
+        connection = psycopg2.connect(host=str(self.server.folder), user=USER, dbname=database)
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+def machine() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, {platform.system()} {platform.release()}"
+    return platform.platform()
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/performance.*")
+    return git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
+
+
+def report(output: Path, heading: str) -> None:
+    """Puts the results in the place of the earlier ones."""
+    page = ROOT / "docs/performance.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    measured = (output / "performance.md").read_text(encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{heading}\n\n{measured}\n{END}{after}", encoding="utf-8")
+    shutil.copy(output / "performance.svg", ROOT / "docs/performance.svg")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    options = parser.parse_args()
+    sizes = [10_000, 100_000] if options.quick else [10_000, 100_000, 1_000_000]
+    target = target_directory()
+    build(target)
+    output = target / "bench"
+    began = datetime.now(timezone.utc)
+    heading = f"{began:%Y-%m-%d}, commit {commit()}, {machine()}; PostgreSQL 18 on the same machine."
+    print(heading, flush=True)
+    with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = Server(own_folder(Path(folder) / "postgres"), durable=False, options=OPTIONS)
+        with server.running():
+            Databases(server).build([0, *sizes], both={0, max(sizes)})
+            url = f"postgresql://{USER}@{quote(str(server.folder), safe='')}"
+            command = [target / "measure/bench", url, target / "release", output]
+            command += [",".join(map(str, sizes)), "quick" if options.quick else "full"]
+            with running(command, {}, signal.SIGTERM) as measuring:
+                failed = measuring.wait()
+    if failed:
+        return failed
+    seconds = (datetime.now(timezone.utc) - began).total_seconds()
+    print(f"measured in {seconds // 60:.0f} min {seconds % 60:.0f} s; more is in {output}/performance.md")
+    if options.report:
+        report(output, heading)
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        sys.exit(f"make bench: {failed}")
+    except KeyboardInterrupt:
+        sys.exit(130)
