@@ -18,9 +18,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg2
+from local_api import target_directory
 from postgres import USER, Server, own_folder
 from processes import ROOT, Failed, running
-from run import target_directory
 from with_database import migrate_throwaway
 
 FIRST_REVISION = "6640484e5703"
