@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1
@@ -44,3 +45,14 @@ def running(command: list, environment: dict, stop: signal.Signals) -> Iterator[
             # Whatever of the group is left, stopped or not.
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Ends this process with what `main` returns; a failure is one line, and a signal lets it clean up first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        sys.exit(str(failed))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -10,7 +10,7 @@ import socket
 import sys
 
 from local_api import serving
-from processes import Failed, running
+from processes import end_with, running
 
 
 def free_ports(count: int) -> list[int]:
@@ -39,10 +39,4 @@ def main(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except Failed as failed:
-        sys.exit(str(failed))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(lambda: main(sys.argv[1:]))

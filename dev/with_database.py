@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from postgres import USER, Server, own_folder
-from processes import ROOT, Failed, running
+from processes import ROOT, Failed, end_with, running
 
 TEMPLATE = "api_template"
 
@@ -57,10 +57,4 @@ def main(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except Failed as failed:
-        sys.exit(str(failed))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(lambda: main(sys.argv[1:]))
