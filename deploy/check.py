@@ -239,9 +239,9 @@ def check_alarms(package: Package) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in package.all("AWS::CloudWatch::Alarm")}
     for name, alarm in alarms.items():
         equal(f"who hears of {name}", alarm["AlarmActions"], [{"Ref": "AlarmTopic"}])
-    failures, throttles, unknown, attention = (
+    failures, throttles, unknown, unresolved = (
         alarms.pop(f"beer-club-prod-{name}")
-        for name in ("5xx", "throttles", "charge-outcome-unknown", "charge-attention")
+        for name in ("5xx", "throttles", "charge-outcome-unknown", "unresolved-charges")
     )
     equal("further alarms", alarms, {})
     (api,) = package.all("AWS::ApiGateway::RestApi")
@@ -257,7 +257,7 @@ def check_alarms(package: Package) -> None:
     equal("sum of throttles", expression, " + ".join(f"FILL({name}, 0)" for name in FUNCTIONS))
 
     filters = {f["MetricTransformations"][0]["MetricName"]: f for f in package.all("AWS::Logs::MetricFilter")}
-    for alarm, pattern in ((unknown, "charge_outcome_unknown"), (attention, "{ $.charge_attention = * }")):
+    for alarm, pattern in ((unknown, "charge_outcome_unknown"), (unresolved, "{ $.unresolved_charges = * }")):
         made = filters.pop(alarm["MetricName"])
         equal("log of a metric", made["LogGroupName"], {"Ref": "ChargeLogGroup"})
         equal("pattern of a metric", made["FilterPattern"], pattern)
@@ -270,7 +270,7 @@ def check_alarms(package: Package) -> None:
     equal(
         "the schedule's event",
         json.loads(target["Input"]),
-        json.loads((ROOT / "deploy/attention-event.json").read_text()),
+        json.loads((ROOT / "deploy/unresolved-charges-event.json").read_text()),
     )
     (policy,) = package.all("AWS::SNS::TopicPolicy")
     (statement,) = policy["PolicyDocument"]["Statement"]

@@ -5,7 +5,7 @@ const path = require('path');
 const Ajv = require('ajv');
 const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
-const attention = require('./attention-event.json');
+const unresolved = require('./unresolved-charges-event.json');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
@@ -66,7 +66,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       own_topic: alarms?.email ? '${file(deploy/alarm-topic.yml)}' : {},
       topic: alarms?.topic_arn || { Ref: 'AlarmTopic' },
       email: alarms?.email,
-      event: JSON.stringify(attention),
+      event: JSON.stringify(unresolved),
     },
     /** The root certificate to put beside the binaries, or null. */
     certificate: certificate(),

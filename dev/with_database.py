@@ -19,10 +19,16 @@ from processes import ROOT, Failed, end_with, running
 TEMPLATE = "api_template"
 
 
+class UnknownRevision(Failed):
+    """The database is stamped with a revision that is not in migrations/."""
+
+
 def migrate(scope: str, revision: str = "head") -> None:
     # Not the script beside it, which would not survive a move of the folder.
     command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", revision]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "Can't locate revision" in done.stderr:
+        raise UnknownRevision("the database was made by another version of this project, whose revisions are not here")
     if done.returncode:
         raise Failed(f"the migrations failed: {done.stderr.strip()}")
 

@@ -14,14 +14,14 @@ pub struct Attempt {
     pub customer_store_id: String,
     pub store_sku: i64,
     /// As it stands now.
-    pub standing: String,
+    pub state: String,
     pub decided_by: Option<String>,
-    pub detached: bool,
+    pub orphaned: bool,
 }
 
 impl Attempt {
     fn is_live(&self) -> bool {
-        !self.detached && ["in_flight", "unknown", "charged"].contains(&self.standing.as_str())
+        !self.orphaned && ["in_flight", "unknown", "charged"].contains(&self.state.as_str())
     }
 }
 
@@ -33,7 +33,7 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     // Never two orders that could have succeeded, for one subscription and month, under different numbers.
     let mut numbers: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for order in received.iter().filter(|order| !order.refused) {
-        for attempt in of_number(&order.request_id).into_iter().filter(|attempt| !attempt.detached) {
+        for attempt in of_number(&order.request_id).into_iter().filter(|attempt| !attempt.orphaned) {
             let month = (&attempt.subscription_id, &attempt.billing_month);
             numbers.entry(month).or_default().insert(&order.request_id);
         }
@@ -55,12 +55,12 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     // What the ledger says of an order is what the platform knows of it.
     for attempt in ledger.iter().filter(|attempt| attempt.decided_by.is_none()) {
         let orders = || received.iter().filter(|order| order.request_id == attempt.request_id);
-        match attempt.standing.as_str() {
+        match attempt.state.as_str() {
             "charged" if orders().all(|order| !order.taken) => {
                 found.push(format!("nothing was ordered for {attempt:?}"))
             }
             // What has gone with its subscription opens no month.
-            "rejected" | "not_sent" if attempt.detached => {}
+            "rejected" | "not_sent" if attempt.orphaned => {}
             "rejected" | "not_sent" => {
                 let open = of_number(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
                 if open && orders().any(|order| !order.refused) {
@@ -76,7 +76,7 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     // One live attempt per subscription and month, and per number; a number belongs to one subscription and month.
     let mut live = BTreeSet::new();
     let mut owners: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
-    for attempt in ledger.iter().filter(|attempt| !attempt.detached) {
+    for attempt in ledger.iter().filter(|attempt| !attempt.orphaned) {
         let month = (attempt.subscription_id.as_str(), attempt.billing_month.as_str());
         owners.entry(&attempt.request_id).or_default().insert(month);
         if attempt.is_live() && !live.insert(month) {

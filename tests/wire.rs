@@ -1,4 +1,4 @@
-//! A proxy between the functions and PostgreSQL, which counts round trips and can go down.
+//! A proxy between the functions and PostgreSQL. It counts round trips, keeps what the functions say, and can go down.
 
 use std::sync::{
     Arc, Mutex,
@@ -11,9 +11,21 @@ use tokio::{
     task::JoinSet,
 };
 
+/// What a client sent after its start-up message. <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its first byte: `P` Parse, `B` Bind, `Q` Query and so on.
+    pub kind: char,
+    /// Bytes, with the first one and its length.
+    pub size: usize,
+    /// The SQL of a Parse or a Query; empty for others.
+    pub sql: String,
+}
+
 pub struct Wire {
     port: u16,
     round_trips: Arc<AtomicUsize>,
+    messages: Arc<Mutex<Vec<Message>>>,
     refused: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
     /// While it is held, answers of the server stay here.
@@ -31,12 +43,13 @@ impl Wire {
         let wire = Self {
             port: listener.local_addr().expect("bound").port(),
             round_trips: Arc::default(),
+            messages: Arc::default(),
             refused: Arc::default(),
             down: Arc::default(),
             held: Arc::default(),
             lines: Arc::default(),
         };
-        let (round_trips, refused) = (wire.round_trips.clone(), wire.refused.clone());
+        let (round_trips, messages, refused) = (wire.round_trips.clone(), wire.messages.clone(), wire.refused.clone());
         let (down, held, lines) = (wire.down.clone(), wire.held.clone(), wire.lines.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -44,10 +57,11 @@ impl Wire {
                     refused.fetch_add(1, Ordering::AcqRel);
                     continue;
                 }
-                let (socket, round_trips, held) = (socket.clone(), round_trips.clone(), held.clone());
+                let (socket, round_trips, messages, held) =
+                    (socket.clone(), round_trips.clone(), messages.clone(), held.clone());
                 lines.lock().expect("unpoisoned").spawn(async move {
                     let Ok(server) = UnixStream::connect(&socket).await else { return };
-                    forward(client, server, &round_trips, &held).await;
+                    forward(client, server, &round_trips, &messages, &held).await;
                 });
             }
         });
@@ -58,6 +72,11 @@ impl Wire {
     /// How often the client has spoken after the server had.
     pub fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::Acquire)
+    }
+
+    /// Everything that clients have said so far, but the start-up messages.
+    pub fn messages(&self) -> Vec<Message> {
+        self.messages.lock().expect("unpoisoned").clone()
     }
 
     /// How many connections it has refused while it was down.
@@ -91,8 +110,10 @@ async fn forward(
     mut client: tokio::net::TcpStream,
     mut server: UnixStream,
     round_trips: &AtomicUsize,
+    messages: &Mutex<Vec<Message>>,
     held: &AtomicBool,
 ) {
+    let mut said = Said::default();
     let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut server_spoke = true;
     loop {
@@ -102,6 +123,7 @@ async fn forward(
                 if std::mem::replace(&mut server_spoke, false) {
                     round_trips.fetch_add(1, Ordering::AcqRel);
                 }
+                messages.lock().expect("unpoisoned").extend(said.hear(&from_client[..count]));
                 if server.write_all(&from_client[..count]).await.is_err() {
                     return;
                 }
@@ -118,5 +140,43 @@ async fn forward(
                 }
             }
         }
+    }
+}
+
+/// A client's bytes, cut into messages.
+#[derive(Default)]
+struct Said {
+    rest: Vec<u8>,
+    started: bool,
+}
+
+impl Said {
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Message> {
+        self.rest.extend_from_slice(bytes);
+        let mut heard = Vec::new();
+        loop {
+            // The start-up message alone has no first byte that names its kind.
+            let head = usize::from(self.started);
+            let Some(length) = self.rest.get(head..head + 4).and_then(|bytes| bytes.try_into().ok()) else { break };
+            let size = head + usize::try_from(u32::from_be_bytes(length)).expect("a length");
+            if self.rest.len() < size {
+                break;
+            }
+            let message: Vec<u8> = self.rest.drain(..size).collect();
+            if std::mem::replace(&mut self.started, true) {
+                heard.push(Message { kind: message[0].into(), size, sql: sql(message[0], &message[5..]) });
+            }
+        }
+        heard
+    }
+}
+
+fn sql(kind: u8, body: &[u8]) -> String {
+    let mut texts = body.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+    match kind {
+        // The name of the statement comes first.
+        b'P' => texts.nth(1).unwrap_or_default(),
+        b'Q' => texts.next().unwrap_or_default(),
+        _ => String::new(),
     }
 }

@@ -247,33 +247,3 @@ async fn a_database_that_stays_away_is_said_to_be_unavailable() {
     wire.come_up();
     assert_eq!(environment.call(&Call::get("/subscription/eligible")).await.status, 200);
 }
-
-#[tokio::test]
-async fn a_warm_request_costs_few_round_trips() {
-    let api = Api::start().await;
-    let club = api.club().await;
-    let (wire, url) = Wire::before(&api.database_url).await;
-    let mut subscriptions = Vec::new();
-    for _ in 0..3 {
-        subscriptions.push(api.subscription().await);
-    }
-    let call_of = |function: &str, index: usize| match function {
-        "subscribe" => Call::subscribe(club, &format!("c-{index}")),
-        "status" => Call::post(
-            format!("/subscription/{}/status", subscriptions[index]),
-            json!({ "status_id": 3, "interval": 5 }),
-        ),
-        "eligible" => Call::get("/subscription/eligible"),
-        _ => Call::charge(&subscriptions[index], &format!("o-{index}")),
-    };
-    for (function, at_most) in [("charge", 2), ("subscribe", 4), ("status", 1), ("eligible", 1)] {
-        let environment = api.environment_with(function, &[("DATABASE_URL", &url)]).await;
-        environment.call(&call_of(function, 0)).await;
-        for index in 1..3 {
-            let before = wire.round_trips();
-            let answer = environment.call(&call_of(function, index)).await;
-            assert!([200, 201].contains(&answer.status), "{answer:?}");
-            assert_eq!(wire.round_trips() - before, at_most, "{function}");
-        }
-    }
-}

@@ -357,7 +357,7 @@ async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
     api.charge(&subscription, "another").await.refuses(409, "charge_in_progress");
 
     api.set_clock("statement_timestamp() + interval '1 minute'").await;
-    assert_eq!(api.attempts().await[0]["standing"], "unknown");
+    assert_eq!(api.attempts().await[0]["state"], "unknown");
     api.charge(&subscription, "another").await.refuses(409, "charge_outcome_unknown");
     let repeated = api.charge(&subscription, "o").await;
     assert_eq!((repeated.status, &repeated.body["order"]["order_id"]), (200, &json!(1)));

@@ -34,14 +34,14 @@ impl Scene {
         self.api.platform.received().iter().filter(|order| order.request_id == "o").count()
     }
 
-    /// How the scene's attempts stand.
-    async fn standings(&self) -> Vec<String> {
+    /// The states of the scene's attempts.
+    async fn states(&self) -> Vec<String> {
         let ledger = self.api.ledger().await.into_iter();
-        ledger.filter(|attempt| attempt.request_id == "o").map(|attempt| attempt.standing).collect()
+        ledger.filter(|attempt| attempt.request_id == "o").map(|attempt| attempt.state).collect()
     }
 
     async fn nothing_happened(&self) {
-        assert_eq!((self.orders(), self.standings().await), (0, Vec::new()));
+        assert_eq!((self.orders(), self.states().await), (0, Vec::new()));
     }
 
     fn charge(&self) -> JoinHandle<Answer> {
@@ -66,13 +66,13 @@ impl Scene {
     /// One order, one attempt, charged.
     async fn ends_well(&self, answer: &Answer) {
         assert_eq!((answer.status, &answer.body["order"]["request_id"]), (200, &json!("o")), "{answer:?}");
-        assert_eq!(self.standings().await, ["charged"]);
+        assert_eq!(self.states().await, ["charged"]);
     }
 
     /// The attempt is found as unknown once its deadline is past, and repeating it ends well.
     async fn ends_well_later(&self) {
         self.api.set_clock("statement_timestamp() + interval '1 minute'").await;
-        let seen: i64 = self.api.ask("select count(*) from charge_attention where request_id = 'o'").await;
+        let seen: i64 = self.api.ask("select count(*) from unresolved_charges where request_id = 'o'").await;
         assert_eq!(seen, 1);
         self.ends_well(&self.environment.call(&Call::charge(&self.subscription, "o")).await).await;
     }
@@ -93,7 +93,7 @@ async fn a_claim_whose_answer_was_lost_is_recognised() {
     let scene = Scene::new().await;
     scene.wire.hold_answers();
     let charge = scene.charge();
-    eventually("the claim is committed", async || !scene.standings().await.is_empty()).await;
+    eventually("the claim is committed", async || !scene.states().await.is_empty()).await;
     assert_eq!(scene.orders(), 0);
     scene.wire.cut();
     scene.ends_well(&charge.await.unwrap()).await;
@@ -106,7 +106,7 @@ async fn a_settlement_whose_answer_was_lost_is_recognised() {
     let charge = scene.while_waiting().await;
     scene.wire.hold_answers();
     scene.api.platform.release();
-    eventually("the settlement is committed", async || scene.standings().await == ["charged"]).await;
+    eventually("the settlement is committed", async || scene.states().await == ["charged"]).await;
     scene.wire.cut();
     let answer = charge.await.unwrap();
     scene.ends_well(&answer).await;
@@ -119,7 +119,7 @@ async fn a_subscription_that_is_locked_is_looked_at_again_when_it_is_not() {
     let mut operator = scene.locked("select from subscription for update").await;
     let charge = scene.charge();
     // It stays away for as long as it takes to be noticed.
-    eventually("the function was turned away", async || scene.environment.log().contains("in the way")).await;
+    eventually("the function was turned away", async || scene.environment.log().contains("is in the way")).await;
     sqlx::query(
         "insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
          select gen_random_uuid()::text, id, 2, utc_now(), utc_now() from subscription",
@@ -141,7 +141,7 @@ async fn a_call_that_gives_up_on_a_lock_leaves_nothing_behind() {
     // Its last question may be on its way still, and would find the lock gone.
     scene.wire.cut();
     let sessions = "select count(*) from pg_stat_activity
-        where datname = current_database() and application_name = 'beer-club' and query like '%current_month%'";
+        where datname = current_database() and application_name = 'beer-club' and query like '%claim_charge%'";
     eventually("its session ends", async || scene.api.ask::<i64>(sessions).await == 0).await;
     lock.rollback().await.unwrap();
     scene.nothing_happened().await;

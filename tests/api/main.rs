@@ -7,7 +7,7 @@ mod bootstrap;
 mod charge;
 mod current_status;
 mod database_faults;
-mod duty;
+
 mod eligible;
 mod history;
 mod matrix;
@@ -17,6 +17,8 @@ mod protection;
 mod protocol_variants;
 mod random_statuses;
 mod requests;
+mod sessions;
 mod status;
 mod subscribe;
 mod time;
+mod unresolved_charges;

@@ -171,7 +171,7 @@ async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
     let of_cell = async || -> (usize, Vec<String>) {
         let orders = api.platform.received().iter().filter(|order| order.request_id == cell.first).count();
         let states = api.ledger().await.into_iter().filter(|attempt| attempt.subscription_id == cell.subscription);
-        (orders, states.map(|attempt| format!("{} {}", attempt.request_id, attempt.standing)).collect())
+        (orders, states.map(|attempt| format!("{} {}", attempt.request_id, attempt.state)).collect())
     };
     let before = of_cell().await;
     sleeper.environment.thaw();
@@ -188,7 +188,7 @@ async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
     for _ in 0..4 {
         let ledger = api.ledger().await;
         let stuck =
-            ledger.iter().find(|attempt| attempt.subscription_id == cell.subscription && attempt.standing == "unknown");
+            ledger.iter().find(|attempt| attempt.subscription_id == cell.subscription && attempt.state == "unknown");
         let number = stuck.map_or_else(|| format!("{}-last", cell.subscription), |attempt| attempt.request_id.clone());
         let answer = healthy.call(&Call::charge(&cell.subscription, &number)).await;
         let done = stuck.is_none() && answer.status == 200;
@@ -252,7 +252,7 @@ async fn every_fault_at_every_boundary() {
             faults += usize::from(cell.fate != Fate::Lives) + usize::from(cell.conduct.name != "201");
         }
         for attempt in ledger {
-            *standings.entry(attempt.standing).or_default() += 1;
+            *standings.entry(attempt.state).or_default() += 1;
         }
     }
     report(&format!(

@@ -53,7 +53,7 @@ async fn what_was_charged_can_be_deleted_and_starts_clean_when_it_is_made_again(
         assert_eq!(api.charge("t", "the-same-number").await.status, 200, "nobody has this number any more");
         let attempts = api.attempts().await;
         assert_eq!(attempts.len(), 4, "the record of money moved stays");
-        assert_eq!(attempts.iter().filter(|attempt| attempt["detached"] == true).count(), 3);
+        assert_eq!(attempts.iter().filter(|attempt| attempt["orphaned"] == true).count(), 3);
     }
 }
 
@@ -146,7 +146,7 @@ async fn whoever_may_delete_needs_no_right_on_the_ledger() {
          begin; set local role clerk; {GONE}; truncate subscription, subscription_status_history; commit"
     ))
     .await;
-    assert_eq!(api.ask::<i64>("select count(*) from charge_detachment").await, 2);
+    assert_eq!(api.ask::<i64>("select count(*) from subscription_deletion").await, 2);
 }
 
 #[tokio::test]

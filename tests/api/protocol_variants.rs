@@ -3,26 +3,22 @@
 use api_tests::{API_KEY, API_SECRET, Api, checker, checker::Attempt};
 use ecommerce_stub::{Answer as Reply, Behaviour, Received};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
-
-const CLAIM: &str = include_str!("../../crates/core/sql/claim_charge.sql");
-const SETTLE: &str = include_str!("../../crates/core/sql/settle_charge.sql");
 
 fn order(number: &str) -> Received {
     Received { request_id: number.to_owned(), customer_id: "c".to_owned(), sku_id: 1, taken: true, refused: false }
 }
 
-fn attempt(number: &str, standing: &str) -> Attempt {
+fn attempt(number: &str, state: &str) -> Attempt {
     Attempt {
         subscription_id: "s".to_owned(),
         billing_month: "2026-11-01".to_owned(),
         request_id: number.to_owned(),
         customer_store_id: "c".to_owned(),
         store_sku: 1,
-        standing: standing.to_owned(),
+        state: state.to_owned(),
         decided_by: None,
-        detached: false,
+        orphaned: false,
     }
 }
 
@@ -31,7 +27,7 @@ fn broken_histories_are_caught() {
     let refused = Received { taken: false, refused: true, ..order("b") };
     let good = ([order("a"), refused.clone()], [attempt("a", "charged"), attempt("b", "rejected")]);
     assert_eq!(checker::violations(&good.0, &good.1), Vec::<String>::new());
-    let gone = |standing| Attempt { detached: true, ..attempt("a", standing) };
+    let gone = |state| Attempt { orphaned: true, ..attempt("a", state) };
     assert_eq!(checker::violations(&[order("a")], &[gone("rejected"), gone("charged")]), Vec::<String>::new());
 
     let other_customer = Received { customer_id: "d".to_owned(), ..order("a") };
@@ -55,7 +51,7 @@ fn broken_histories_are_caught() {
     }
 }
 
-/// A call of the protocol, step by step, with statements that may be broken.
+/// A call of the protocol, step by step, by functions that may be broken.
 struct ProtocolCall {
     attempt: Option<Uuid>,
     token: Uuid,
@@ -68,20 +64,16 @@ impl ProtocolCall {
     }
 
     async fn claim(&mut self, api: &Api) -> String {
-        // Columns are called as sqlx's macros want them.
-        let row = sqlx::query(CLAIM)
-            .bind("s")
-            .bind(self.number)
-            .bind(Uuid::new_v4())
-            .bind(self.token)
-            .bind("UTC")
-            .bind(5.0)
-            .bind(true)
-            .fetch_one(&api.sql)
-            .await
-            .unwrap();
-        self.attempt = row.get("attempt_id?");
-        row.get("verdict!")
+        let (verdict, attempt): (String, Option<Uuid>) =
+            sqlx::query_as("select verdict, held_attempt_id from claim_charge('s', $1, $2, $3, 'UTC', 5, true)")
+                .bind(self.number)
+                .bind(Uuid::new_v4())
+                .bind(self.token)
+                .fetch_one(&api.sql)
+                .await
+                .unwrap();
+        self.attempt = attempt;
+        verdict
     }
 
     /// The status that the platform answers, if it does.
@@ -94,28 +86,29 @@ impl ProtocolCall {
         order.send().await.ok().map(|response| response.status().as_u16())
     }
 
-    async fn settle(&self, api: &Api, statement: &str, state: &str) {
-        sqlx::query(AssertSqlSafe(statement.to_owned()))
+    async fn settle(&self, api: &Api, outcome: &str) {
+        sqlx::query("select settle_charge($1, $2, $3, null, null)")
             .bind(self.attempt)
             .bind(self.token)
-            .bind(state)
-            .bind(None::<i16>)
-            .bind(None::<&str>)
+            .bind(outcome)
             .execute(&api.sql)
             .await
             .unwrap();
     }
 }
 
-async fn world() -> Api {
+/// Something to replace in `settle_charge()`, and by what.
+type Breakage<'a> = &'a [(&'a str, &'a str)];
+
+async fn world(breakage: Breakage<'_>) -> Api {
     let api = Api::start().await;
     api.run("insert into club values (7, 'c', 1); insert into subscription values ('s', 7, 'c')").await;
+    for (part, by) in breakage {
+        let source: String = api.ask("select pg_get_functiondef('settle_charge'::regproc)").await;
+        assert!(source.contains(part), "the function has changed: {part}");
+        api.run(&source.replace(part, by)).await;
+    }
     api
-}
-
-fn broken(statement: &str, part: &str, by: &str) -> String {
-    assert!(statement.contains(part), "the statement has changed: {part}");
-    statement.replace(part, by)
 }
 
 async fn deadline_passes(api: &Api, minutes: i32) {
@@ -123,18 +116,18 @@ async fn deadline_passes(api: &Api, minutes: i32) {
 }
 
 /// What the judge finds once a call under another number has done what it may.
-async fn after_another_number(api: &Api, settle: &str) -> Vec<String> {
+async fn after_another_number(api: &Api) -> Vec<String> {
     let mut another = ProtocolCall::new("b");
     if another.claim(api).await == "claimed" {
         another.send(api).await;
-        another.settle(api, settle, "charged").await;
+        another.settle(api, "charged").await;
     }
     checker::violations(&api.platform.received(), &api.ledger().await)
 }
 
 /// A call sleeps on a 422, its attempt is taken over and maybe taken; then it wakes and settles. Another number follows.
-async fn sleeper(settle: &str) -> Vec<String> {
-    let api = world().await;
+async fn sleeper(breakage: Breakage<'_>) -> Vec<String> {
+    let api = world(breakage).await;
     let mut slow = ProtocolCall::new("a");
     assert_eq!(slow.claim(&api).await, "claimed");
     api.platform.behave_for("a", Behaviour::status(422));
@@ -145,49 +138,50 @@ async fn sleeper(settle: &str) -> Vec<String> {
     assert_eq!(quick.claim(&api).await, "claimed");
     api.platform.behave_for("a", Behaviour { answer: Reply::ResetAfterReading { take: true }, ..Behaviour::default() });
     assert_eq!(quick.send(&api).await, None);
-    slow.settle(&api, settle, "rejected").await;
-    quick.settle(&api, settle, "unknown").await;
+    slow.settle(&api, "rejected").await;
+    quick.settle(&api, "unknown").await;
 
-    after_another_number(&api, settle).await
+    after_another_number(&api).await
 }
 
 /// A first sending may have been taken; its repeat is refused. Another number follows.
-async fn refused_repeat(settle: &str) -> Vec<String> {
-    let api = world().await;
+async fn refused_repeat(breakage: Breakage<'_>) -> Vec<String> {
+    let api = world(breakage).await;
     let mut first = ProtocolCall::new("a");
     first.claim(&api).await;
     api.platform.behave_for("a", Behaviour { answer: Reply::ResetAfterReading { take: true }, ..Behaviour::default() });
     assert_eq!(first.send(&api).await, None);
-    first.settle(&api, settle, "unknown").await;
+    first.settle(&api, "unknown").await;
 
     let mut repeat = ProtocolCall::new("a");
     assert_eq!(repeat.claim(&api).await, "claimed");
     api.platform.behave_for("a", Behaviour::status(422));
     assert_eq!(repeat.send(&api).await, Some(422));
-    repeat.settle(&api, settle, "rejected").await;
+    repeat.settle(&api, "rejected").await;
 
-    after_another_number(&api, settle).await
+    after_another_number(&api).await
 }
 
 #[tokio::test]
 async fn a_settlement_without_its_fence_is_caught() {
-    let fence = "state = 'in_flight' and token = $2)";
-    let guard = "and (possibly_sent or deadline < billing_now())";
-    assert_eq!(sleeper(SETTLE).await, Vec::<String>::new());
-    let unfenced = broken(&broken(SETTLE, fence, "state = 'in_flight')"), guard, "and false");
+    assert_eq!(sleeper(&[]).await, Vec::<String>::new());
+    let unfenced = [
+        ("and attempt.state = 'in_flight' and attempt.token = settle_charge.token", "and attempt.state = 'in_flight'"),
+        ("and (possibly_sent or deadline < moment)", "and false"),
+    ];
     assert!(!sleeper(&unfenced).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_repeat_that_opens_the_month_is_caught() {
-    assert_eq!(refused_repeat(SETTLE).await, Vec::<String>::new());
-    let opening = broken(SETTLE, "(possibly_sent or deadline < billing_now())", "deadline < billing_now()");
+    assert_eq!(refused_repeat(&[]).await, Vec::<String>::new());
+    let opening = [("(possibly_sent or deadline < moment)", "deadline < moment")];
     assert!(!refused_repeat(&opening).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_claim_after_the_call_out_is_caught() {
-    let api = world().await;
+    let api = world(&[]).await;
     // It dies between the two.
     assert_eq!(ProtocolCall::new("a").send(&api).await, Some(201));
     api.charge("s", "b").await;
@@ -195,13 +189,13 @@ async fn a_claim_after_the_call_out_is_caught() {
     assert!(found.iter().any(|violation| violation.contains("no attempt")), "{found:?}");
 
     // Two of them, both alive: the second claim comes too late.
-    let api = world().await;
+    let api = world(&[]).await;
     let (mut one, mut two) = (ProtocolCall::new("a"), ProtocolCall::new("b"));
     one.send(&api).await;
     two.send(&api).await;
     for call in [&mut one, &mut two] {
         if call.claim(&api).await == "claimed" {
-            call.settle(&api, SETTLE, "charged").await;
+            call.settle(&api, "charged").await;
         }
     }
     assert!(!checker::violations(&api.platform.received(), &api.ledger().await).is_empty());

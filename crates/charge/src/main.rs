@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    charging::{Charged, Charging},
+    charge::{Charged, Charging},
     http::{self, Reply},
     lambda,
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
@@ -14,14 +14,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 const PATH: &str = "/subscription/{id}/charge/{request_id}";
-/// Asked by a schedule, past the gateway, which has no such route: how many attempts wait for a person.
-const ATTENTION: &str = "/charge/attention";
+/// Asked by a schedule, past the gateway, which has no such route: how many charges need a person.
+const UNRESOLVED: &str = "/charge/unresolved";
 
 #[derive(Serialize)]
 struct Answer {
     subscription_id: SubscriptionId,
     /// Of the charge, which may be another than the call's.
-    request_id: String,
+    request_id: RequestId,
     month: BillingMonth,
     charged_at: Option<Moment>,
     already_charged: bool,
@@ -30,8 +30,8 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct Attention {
-    waiting: i64,
+struct Unresolved {
+    unresolved: i64,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,18 +40,18 @@ async fn main() -> Result<(), lambda_http::Error> {
 }
 
 async fn answer(charging: Arc<Charging>, request: Request) -> Result<Reply, Error> {
-    if request.raw_http_path() == ATTENTION {
-        attention(&charging, &request).await
+    if request.raw_http_path() == UNRESOLVED {
+        count_unresolved(&charging, &request).await
     } else {
         charge(charging, request).await
     }
 }
 
-async fn attention(charging: &Charging, request: &Request) -> Result<Reply, Error> {
-    let waiting = charging.attention(http::time_left(request)).await?;
+async fn count_unresolved(charging: &Charging, request: &Request) -> Result<Reply, Error> {
+    let unresolved = charging.unresolved(http::time_left(request)).await?;
     // The alarm's metric is made of this line. Its name has no dot, which a metric filter would take for a path.
-    tracing::info!(charge_attention = waiting, "attempts that wait for a person");
-    http::json(StatusCode::OK, &Attention { waiting })
+    tracing::info!(unresolved_charges = unresolved, "charges that need a person");
+    http::json(StatusCode::OK, &Unresolved { unresolved })
 }
 
 async fn charge(charging: Arc<Charging>, request: Request) -> Result<Reply, Error> {

@@ -25,8 +25,8 @@ pub enum Error {
     AlreadySubscribed,
     #[error("Another call is charging this subscription right now.")]
     ChargeInProgress { retry_after: u64 },
-    #[error("{}", outcome_unknown(*stuck))]
-    ChargeOutcomeUnknown { request_id: String, stuck: bool },
+    #[error("{}", outcome_unknown(*undecidable))]
+    ChargeOutcomeUnknown { request_id: String, undecidable: bool },
     #[error("The subscription cannot be charged: it or its club is not active, or it has no customer or no sku.")]
     NotChargeable,
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
@@ -36,15 +36,15 @@ pub enum Error {
     #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
-    OutcomeNotCertain { request_id: String },
+    OutcomeUnknown { request_id: String },
     #[error("The database is not available.")]
     DatabaseUnavailable(#[source] Option<sqlx::Error>),
     #[error("Something went wrong here.")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn outcome_unknown(stuck: bool) -> &'static str {
-    if stuck {
+fn outcome_unknown(undecidable: bool) -> &'static str {
+    if undecidable {
         "An earlier charge for this month has an unknown outcome, and the subscription cannot be charged now: an \
          operator decides."
     } else {
@@ -72,7 +72,7 @@ impl Error {
             Self::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, "request_id_reused"),
             Self::OrderRejected { .. } => (StatusCode::BAD_GATEWAY, "order_rejected"),
             Self::EcommerceUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ecommerce_unavailable"),
-            Self::OutcomeNotCertain { .. } => (StatusCode::GATEWAY_TIMEOUT, "charge_outcome_unknown"),
+            Self::OutcomeUnknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "charge_outcome_unknown"),
             Self::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
@@ -85,7 +85,7 @@ impl Error {
             Self::ChargeInProgress { retry_after } => extra.retry_after = Some(*retry_after),
             Self::EcommerceUnavailable { retry_after } => extra.retry_after = Some(retry_after.unwrap_or(RETRY_AFTER)),
             Self::DatabaseUnavailable(_) => extra.retry_after = Some(RETRY_AFTER),
-            Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeNotCertain { request_id } => {
+            Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
                 extra.request_id = Some(request_id);
             }
             Self::OrderRejected { upstream_status } => extra.upstream_status = Some(*upstream_status),
@@ -114,14 +114,4 @@ pub struct Extra<'a> {
     /// What the platform answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        if crate::database::is_unavailable(&error) {
-            Self::DatabaseUnavailable(Some(error))
-        } else {
-            Self::Internal(error.into())
-        }
-    }
 }

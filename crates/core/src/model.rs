@@ -75,8 +75,21 @@ impl ClubId {
 }
 
 /// The number of an order at the e-commerce platform, as its caller chose it. It needs no escaping in a URL.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
 pub struct RequestId(String);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(request_id: RequestId) -> Self {
+        request_id.0
+    }
+}
 
 impl RequestId {
     pub fn parse(value: &str) -> Result<Self, Error> {

@@ -7,7 +7,7 @@ use club_core::{
     database::Database,
     http::{self, Reply},
     lambda,
-    repository::subscriptions::Page,
+    subscription::eligible::Page,
 };
 use lambda_http::Request;
 
@@ -18,6 +18,6 @@ async fn main() -> Result<(), lambda_http::Error> {
 
 async fn eligible(database: Arc<Database>, request: Request) -> Result<Reply, Error> {
     let page = Page::parse(http::query(&request, "after"), http::query(&request, "limit"))?;
-    let found = database.ask(&page, http::time_left(&request)).await?;
+    let found = page.read(&database, http::time_left(&request)).await?;
     http::list(found.json, page.limit.zip(found.next_after))
 }

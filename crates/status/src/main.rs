@@ -8,7 +8,7 @@ use club_core::{
     http::{self, Fields, Reply},
     lambda,
     model::{Days, Details, Moment, Status, SubscriptionId},
-    repository::subscriptions::StatusChange,
+    subscription::StatusChange,
 };
 use lambda_http::{Request, http::StatusCode};
 use serde::Serialize;
@@ -31,7 +31,7 @@ async fn change_status(database: Arc<Database>, request: Request) -> Result<Repl
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let change = parse(subscription_id, &http::fields(&request)?)?;
 
-    let recorded = database.ask(&change, http::time_left(&request)).await?;
+    let recorded = change.record(&database, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::OK,

@@ -8,7 +8,7 @@ use club_core::{
     http::{self, Reply},
     lambda,
     model::{ClubId, CustomerId, Moment, Status},
-    repository::subscriptions::NewSubscription,
+    subscription::NewSubscription,
 };
 use lambda_http::{Request, http::StatusCode};
 use serde::Serialize;
@@ -33,7 +33,7 @@ async fn subscribe(database: Arc<Database>, request: Request) -> Result<Reply, E
     let customer_id = CustomerId::parse(fields.required_text("customer_id")?)?;
 
     let new = NewSubscription::new(club_id, customer_id);
-    let create_date = database.ask(&new, http::time_left(&request)).await?;
+    let create_date = new.subscribe(&database, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::CREATED,

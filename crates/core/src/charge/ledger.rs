@@ -1,0 +1,197 @@
+//! The ledger of charges: its two steps, claim and settle, and what is unresolved.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::state::{ChargeState, Verdict};
+use crate::{
+    clock::Budget,
+    database::Query,
+    model::{BillingMonth, Moment, RequestId, SubscriptionId},
+};
+
+/// One call's wish to charge. Its ids are made with it, so that a claim whose answer was lost is recognized.
+pub struct Claim {
+    attempt_id: Uuid,
+    token: Uuid,
+    subscription_id: SubscriptionId,
+    request_id: RequestId,
+    timezone: Tz,
+    /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
+    until_deadline: Duration,
+    /// Whether there is time to call out at all; if not, nothing is claimed.
+    may_call_out: bool,
+}
+
+impl Claim {
+    pub fn new(
+        subscription_id: SubscriptionId,
+        request_id: RequestId,
+        timezone: Tz,
+        until_deadline: Duration,
+        may_call_out: bool,
+    ) -> Self {
+        let (attempt_id, token) = (Uuid::new_v4(), Uuid::new_v4());
+        Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out }
+    }
+
+    /// Names this call as the holder of the attempt.
+    pub fn token(&self) -> Uuid {
+        self.token
+    }
+}
+
+/// What a claim found and decided.
+pub struct Claimed {
+    pub verdict: Verdict,
+    /// The month's live attempt; this call's own if the verdict is [`Verdict::Claimed`].
+    pub live: Option<LiveAttempt>,
+}
+
+/// The attempt that holds a month.
+pub struct LiveAttempt {
+    id: Uuid,
+    pub request_id: RequestId,
+    pub month: BillingMonth,
+    pub customer_id: String,
+    pub sku_id: i32,
+    pub charged_at: Option<Moment>,
+    pub order: Option<Box<RawValue>>,
+    /// Until its deadline, at least 1.
+    pub seconds_left: u64,
+}
+
+impl LiveAttempt {
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+/// A charge that the ledger has.
+pub struct Charge {
+    pub request_id: RequestId,
+    pub month: BillingMonth,
+    pub charged_at: Option<Moment>,
+    pub order: Option<Box<RawValue>>,
+}
+
+impl From<LiveAttempt> for Charge {
+    fn from(attempt: LiveAttempt) -> Self {
+        let LiveAttempt { request_id, month, charged_at, order, .. } = attempt;
+        Self { request_id, month, charged_at, order }
+    }
+}
+
+impl Query for Claim {
+    type Answer = Claimed;
+
+    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Claimed> {
+        let row = sqlx::query!(
+            r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month, customer_store_id, store_sku,
+                   charged_at, platform_order, retry_after
+               from claim_charge(
+                   subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => $5,
+                   seconds_to_deadline => $6, may_call_out => $7
+               )"#,
+            self.subscription_id.as_str(),
+            self.request_id.as_str(),
+            self.attempt_id,
+            self.token,
+            self.timezone.name(),
+            self.until_deadline.as_secs_f64(),
+            self.may_call_out
+        )
+        .fetch_one(connection)
+        .await?;
+        let live =
+            match (row.held_attempt_id, row.held_request_id, row.billing_month, row.customer_store_id, row.store_sku) {
+                (Some(id), Some(request_id), Some(month), Some(customer_id), Some(sku_id)) => Some(LiveAttempt {
+                    id,
+                    request_id: RequestId::parse(&request_id).map_err(decode)?,
+                    month: BillingMonth::of(month),
+                    customer_id,
+                    sku_id,
+                    charged_at: row.charged_at.map(Moment::from),
+                    order: order(row.platform_order),
+                    seconds_left: row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1),
+                }),
+                _ => None,
+            };
+        Ok(Claimed { verdict: row.verdict.parse().map_err(decode)?, live })
+    }
+}
+
+/// What became of an attempt's order, to be recorded.
+pub struct Settlement<'a> {
+    pub attempt_id: Uuid,
+    pub token: Uuid,
+    pub state: ChargeState,
+    pub upstream_status: Option<u16>,
+    /// The platform's JSON.
+    pub order: Option<&'a str>,
+}
+
+/// How an attempt stands after settling it.
+pub struct Settled {
+    pub state: ChargeState,
+    /// Whether it stands so by this call.
+    pub own: bool,
+    pub month: BillingMonth,
+    pub charged_at: Option<Moment>,
+    pub order: Option<Box<RawValue>>,
+    /// Its subscription was deleted meanwhile.
+    pub orphaned: bool,
+}
+
+impl Query for Settlement<'_> {
+    type Answer = Settled;
+
+    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Settled> {
+        let row = sqlx::query!(
+            r#"select state as "state!", own as "own!", billing_month as "billing_month!", charged_at, kept_order,
+                   orphaned as "orphaned!"
+               from settle_charge(
+                   attempt_id => $1, token => $2, outcome => $3, upstream_status => $4, platform_order => $5
+               )"#,
+            self.attempt_id,
+            self.token,
+            self.state.as_str(),
+            self.upstream_status.and_then(|status| i16::try_from(status).ok()),
+            self.order
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Settled {
+            state: row.state.parse().map_err(decode)?,
+            own: row.own,
+            month: BillingMonth::of(row.billing_month),
+            charged_at: row.charged_at.map(Moment::from),
+            order: order(row.kept_order),
+            orphaned: row.orphaned,
+        })
+    }
+}
+
+/// How many charges need a person.
+pub struct UnresolvedCharges;
+
+impl Query for UnresolvedCharges {
+    type Answer = i64;
+
+    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<i64> {
+        sqlx::query_scalar!(r#"select count(*) as "count!" from unresolved_charges"#).fetch_one(connection).await
+    }
+}
+
+/// The platform's JSON, as it was kept.
+fn order(json: Option<String>) -> Option<Box<RawValue>> {
+    json.and_then(|json| RawValue::from_string(json).ok())
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}

@@ -1,0 +1,346 @@
+//! The shop's e-commerce platform: what is sent to it, and what its answer, or the lack of one, says about an order.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use lambda_http::http::{
+    HeaderValue,
+    header::{ACCEPT, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER},
+};
+use reqwest::{Client, Response, Url, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use crate::{
+    clock::{Budget, Stopwatch},
+    config::EcommerceSettings,
+    model::RequestId,
+};
+
+/// A connection that was idle for longer may have been closed by the platform, or died in a freeze. Node's servers,
+/// the least patient of the common ones, close after five seconds.
+const IDLE: Duration = Duration::from_secs(4);
+const CONNECT: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(2);
+/// An order is a few hundred bytes. A longer one is not handed on: with it, no message to the database is over 16 KB.
+const LARGEST_ORDER: usize = 12 * 1024;
+
+/// An order as the platform takes it: its number in the path, the rest in the body.
+#[derive(Serialize)]
+pub struct Order {
+    #[serde(skip)]
+    pub request_id: RequestId,
+    pub customer_id: String,
+    pub sku_id: i32,
+}
+
+/// What is known about an order after calling out.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Any 2xx: money has moved, whatever came in the body. `order` is that body, if it is JSON.
+    Accepted { status: u16, order: Option<Box<RawValue>> },
+    /// The platform looked at it and said no.
+    Refused { status: u16 },
+    /// The platform did not look at it: it has too much to do.
+    Throttled { status: u16, retry_after: Option<u64> },
+    /// Provably, nothing of the order left this process.
+    NotSent,
+    /// It may have been accepted.
+    Unknown { status: Option<u16> },
+}
+
+impl Outcome {
+    pub fn of_status(status: u16, retry_after: Option<u64>) -> Self {
+        match status {
+            200..=299 => Self::Accepted { status, order: None },
+            429 => Self::Throttled { status, retry_after },
+            // A timeout and a conflict may be about an order that exists.
+            408 | 409 => Self::Unknown { status: Some(status) },
+            400..=499 => Self::Refused { status },
+            _ => Self::Unknown { status: Some(status) },
+        }
+    }
+
+    pub fn upstream_status(&self) -> Option<u16> {
+        match self {
+            Self::Accepted { status, .. } | Self::Refused { status } | Self::Throttled { status, .. } => Some(*status),
+            Self::NotSent => None,
+            Self::Unknown { status } => *status,
+        }
+    }
+
+    /// The platform's JSON.
+    pub fn order(&self) -> Option<&str> {
+        match self {
+            Self::Accepted { order, .. } => order.as_deref().map(RawValue::get),
+            Self::Refused { .. } | Self::Throttled { .. } | Self::NotSent | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Seconds after which the platform wants to be asked again.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Throttled { retry_after, .. } => *retry_after,
+            Self::Accepted { .. } | Self::Refused { .. } | Self::NotSent | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+pub struct Platform {
+    settings: EcommerceSettings,
+    /// Made when it is first needed, like the client: by then Lambda has been asked for the first request.
+    tls: OnceLock<rustls::ClientConfig>,
+    client: Mutex<Option<CachedClient>>,
+}
+
+struct CachedClient {
+    client: Client,
+    last_used: Stopwatch,
+}
+
+/// Provably nothing was sent, so another try is safe.
+struct NotSent;
+
+impl Platform {
+    pub fn new(settings: EcommerceSettings) -> Self {
+        Self { settings, tls: OnceLock::new(), client: Mutex::new(None) }
+    }
+
+    /// The longest that a call-out may take.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// Connects ahead of the first order. Errors are ignored here: the first order reports them.
+    pub async fn warm(&self) {
+        if let Ok(client) = self.fresh_client() {
+            let _ = client.head(self.settings.base_url.clone()).timeout(WARM_UP).send().await;
+            self.mark_used();
+        }
+    }
+
+    /// Sends an order while `budget` lasts. Only what provably was not sent is tried again.
+    pub async fn send(&self, order: &Order, budget: Budget) -> Outcome {
+        let backoff =
+            ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_jitter().with_max_times(2);
+        (|| self.try_to_send(order, budget))
+            .retry(backoff)
+            .when(|_| !budget.is_over())
+            .await
+            .unwrap_or(Outcome::NotSent)
+    }
+
+    async fn try_to_send(&self, order: &Order, budget: Budget) -> Result<Outcome, NotSent> {
+        let client = self.fresh_client().map_err(|error| not_sent(&error))?;
+        let body = serde_json::to_vec(order).map_err(|error| not_sent(&error))?;
+        let credentials = async { tokio::try_join!(self.settings.api_key.reveal(), self.settings.api_secret.reveal()) };
+        let (api_key, api_secret) = match timeout(budget.left(), credentials).await {
+            Ok(revealed) => revealed.map_err(|error| not_sent(&error))?,
+            Err(elapsed) => return Err(not_sent(&elapsed)),
+        };
+        let gate = Gate::new(budget);
+        let request = client
+            .post(self.order_url(&order.request_id))
+            .header("x-api-key", sensitive(&api_key).map_err(|error| not_sent(&error))?)
+            .header("x-api-secret", sensitive(&api_secret).map_err(|error| not_sent(&error))?)
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .body(reqwest::Body::wrap(GatedBody { content: Some(body.into()), gate: gate.clone() }))
+            .send();
+        let error: Box<dyn std::error::Error + Send + Sync> = match timeout(budget.left(), request).await {
+            Ok(Ok(response)) => {
+                let outcome = read(response, budget).await;
+                self.mark_used();
+                return Ok(outcome);
+            }
+            Ok(Err(error)) => error.without_url().into(),
+            Err(elapsed) => elapsed.into(),
+        };
+        if gate.close() {
+            return Err(not_sent(&*error));
+        }
+        tracing::warn!(error = %Chain(&*error), "no answer to an order");
+        Ok(Outcome::Unknown { status: None })
+    }
+
+    fn order_url(&self, request_id: &RequestId) -> Url {
+        let mut url = self.settings.base_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["order", request_id.as_str()]);
+        }
+        url
+    }
+
+    fn fresh_client(&self) -> Result<Client, reqwest::Error> {
+        let mut cached = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = match cached.take().filter(|cached| cached.last_used.elapsed() <= IDLE) {
+            Some(fresh) => fresh,
+            None => CachedClient { client: client(self.tls.get_or_init(tls))?, last_used: Stopwatch::start() },
+        };
+        Ok(cached.insert(fresh).client.clone())
+    }
+
+    fn mark_used(&self) {
+        if let Some(cached) = &mut *self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+            cached.last_used = Stopwatch::start();
+        }
+    }
+}
+
+fn tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the default protocol versions")
+        .with_root_certificates(rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()))
+        .with_no_client_auth()
+}
+
+fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .user_agent(concat!("beer-club/", env!("CARGO_PKG_VERSION")))
+        // Root certificates are compiled in; what the sessions resume with is shared by every client made from this.
+        .tls_backend_preconfigured(tls.clone())
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(1)
+        .build()
+}
+
+/// What the answer says. Its body matters only when it may be an order.
+async fn read(mut response: Response, budget: Budget) -> Outcome {
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut outcome = Outcome::of_status(response.status().as_u16(), retry_after);
+    if let Outcome::Accepted { order, .. } = &mut outcome {
+        let body = async {
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.ok()? {
+                if body.len() + chunk.len() > LARGEST_ORDER {
+                    return None;
+                }
+                body.extend_from_slice(&chunk);
+            }
+            serde_json::from_slice(&body).ok()
+        };
+        *order = timeout(budget.left(), body).await.ok().flatten();
+    }
+    outcome
+}
+
+fn sensitive(secret: &SecretString) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(secret.expose_secret())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn not_sent(error: &(dyn std::error::Error + 'static)) -> NotSent {
+    tracing::warn!(error = %Chain(error), "an order could not be sent");
+    NotSent
+}
+
+/// An error with everything that caused it.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |error| error.source())
+            .try_for_each(|error| write!(formatter, ": {error}"))
+    }
+}
+
+/// Whether an order's body was handed to the connection, decided once: it is handed over, or it never will be.
+#[derive(Clone)]
+struct Gate {
+    state: Arc<AtomicU8>,
+    budget: Budget,
+}
+
+const OPEN: u8 = 0;
+const PASSED: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Gate {
+    fn new(budget: Budget) -> Self {
+        Self { state: Arc::new(AtomicU8::new(OPEN)), budget }
+    }
+
+    /// Lets the body through, unless the budget is over: this is the last moment before the bytes are written.
+    fn pass(&self) -> bool {
+        !self.budget.is_over() && self.leave_open_for(PASSED)
+    }
+
+    /// Closes the gate. True if nothing passed before, and so nothing was or will be sent.
+    fn close(&self) -> bool {
+        self.leave_open_for(CLOSED)
+    }
+
+    fn leave_open_for(&self, state: u8) -> bool {
+        self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// A body behind a gate. A request whose body is withheld is no order: its head announces a length that never comes.
+struct GatedBody {
+    content: Option<Bytes>,
+    gate: Gate,
+}
+
+impl Body for GatedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(self.content.take().map(|content| {
+            boundary!("sending");
+            if self.gate.pass() {
+                Ok(Frame::data(content))
+            } else {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the time to send the order is over"))
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.as_ref().map_or(0, |content| content.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_lets_an_order_through_or_says_that_it_never_will() {
+        let gate = Gate::new(Budget::new(Duration::from_secs(60)));
+        assert!(gate.pass());
+        assert!(!gate.close());
+
+        let gate = Gate::new(Budget::new(Duration::from_secs(60)));
+        assert!(gate.close());
+        assert!(!gate.pass());
+
+        let gate = Gate::new(Budget::new(Duration::ZERO));
+        assert!(!gate.pass());
+        assert!(gate.close());
+    }
+}

@@ -1,0 +1,78 @@
+//! How an attempt stands, and what a claim decided: the words of the database, decoded once.
+
+use std::str::FromStr;
+
+/// How an attempt ends or stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChargeState {
+    InFlight,
+    Charged,
+    Rejected,
+    NotSent,
+    Unknown,
+}
+
+/// What `claim_charge()` decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This call holds the attempt: send its order, then settle it.
+    Claimed,
+    AlreadyCharged,
+    InProgress,
+    /// The month's attempt has an unknown outcome and another request_id.
+    OutcomeUnknown,
+    /// The attempt's outcome is unknown, and it cannot be repeated: a person decides.
+    Undecidable,
+    NotChargeable,
+    /// There is too little time to call out.
+    NoTime,
+    RequestIdReused,
+    SubscriptionNotFound,
+}
+
+/// A word that is not one of the database's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no word of the ledger")]
+pub struct UnknownWord(String);
+
+impl ChargeState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Charged => "charged",
+            Self::Rejected => "rejected",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl FromStr for ChargeState {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        [Self::InFlight, Self::Charged, Self::Rejected, Self::NotSent, Self::Unknown]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}
+
+impl FromStr for Verdict {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Ok(match word {
+            "claimed" => Self::Claimed,
+            "already_charged" => Self::AlreadyCharged,
+            "in_progress" => Self::InProgress,
+            "outcome_unknown" => Self::OutcomeUnknown,
+            "undecidable" => Self::Undecidable,
+            "not_chargeable" => Self::NotChargeable,
+            "no_time" => Self::NoTime,
+            "request_id_reused" => Self::RequestIdReused,
+            "subscription_not_found" => Self::SubscriptionNotFound,
+            other => return Err(UnknownWord(other.to_owned())),
+        })
+    }
+}

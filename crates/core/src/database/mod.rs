@@ -1,0 +1,183 @@
+//! One connection per environment. It survives freeze and thaw, and a restart of the database.
+//!
+//! An operation is one call of one database function, in one round trip. A session carries no state: connecting sends
+//! nothing but the start-up message, so a transaction pooler can share few server connections among many environments.
+//!
+//! sqlx's own pool asks the server for a sign of life around every use, which doubles the round trips of a request.
+//! Here the statement that fails on a dead connection notices it, and is sent again on a new one.
+
+pub(crate) mod sqlstate;
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret;
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Error,
+    clock::{Budget, Stopwatch},
+    config::DatabaseSettings,
+    secrets::Reference,
+};
+
+/// How long an unreachable database is tried again: a restart takes a few seconds.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+const ONE_CONNECT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
+/// After this much silence a firewall may have dropped the connection without a word. A ping with a short limit finds
+/// out, where a statement would wait for minutes.
+const SILENCE: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(1);
+
+/// A call of a database function.
+///
+/// It must be safe to repeat: a call whose answer was lost may have been committed.
+pub(crate) trait Query: Sync {
+    type Answer: Send;
+
+    /// `time` is what is left for the answer.
+    fn ask(
+        &self,
+        connection: &mut PgConnection,
+        time: Budget,
+    ) -> impl Future<Output = sqlx::Result<Self::Answer>> + Send;
+}
+
+pub struct Database {
+    options: PgConnectOptions,
+    /// Where the password is kept, if it is not among the options.
+    password: Option<Reference>,
+    /// Empty before the first use, and after a failure that may have broken it.
+    connection: Mutex<Option<IdleConnection>>,
+    /// Whether the database's default isolation level is another than READ COMMITTED, which some functions need.
+    needs_transaction: AtomicBool,
+}
+
+struct IdleConnection {
+    connection: PgConnection,
+    since: Stopwatch,
+}
+
+impl Database {
+    pub fn new(settings: DatabaseSettings) -> Self {
+        let options = settings
+            .options
+            .application_name("beer-club")
+            // PgBouncer refuses this start-up parameter, and no float is read here.
+            .extra_float_digits(None)
+            .disable_statement_logging();
+        Self {
+            options,
+            password: settings.password,
+            connection: Mutex::new(None),
+            needs_transaction: AtomicBool::new(false),
+        }
+    }
+
+    /// Connects ahead of the first request. Errors are ignored here: the first request reports them.
+    pub async fn connect_ahead(&self) {
+        let mut idle = self.connection.lock().await;
+        if idle.is_none()
+            && let Ok(connection) = self.open().await
+        {
+            *idle = Some(IdleConnection { connection, since: Stopwatch::start() });
+        }
+    }
+
+    /// Asks, and asks again on a new connection if the old one was lost, until `budget` is over.
+    pub(crate) async fn ask<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
+        let Ok(mut idle) = timeout(budget.left(), self.connection.lock()).await else {
+            return Err(Error::DatabaseUnavailable(None));
+        };
+        let mut lost_since: Option<Stopwatch> = None;
+        loop {
+            // The connection is taken out while it works. If this future is dropped or times out, so is the connection,
+            // with whatever it has not read yet.
+            let attempt = async {
+                let mut connection = self.connect(idle.take()).await?;
+                let answer = self.call(query, &mut connection, budget).await;
+                Ok((connection, answer))
+            };
+            let error = match timeout(budget.left(), attempt).await {
+                Err(_) => return Err(Error::DatabaseUnavailable(None)),
+                Ok(Err(error)) => error,
+                Ok(Ok((connection, answer))) => {
+                    if !answer.as_ref().is_err_and(sqlstate::is_lost) {
+                        *idle = Some(IdleConnection { connection, since: Stopwatch::start() });
+                    }
+                    match answer {
+                        Ok(answer) => return Ok(answer),
+                        Err(error) => error.into(),
+                    }
+                }
+            };
+            let Error::DatabaseUnavailable(Some(reason)) = &error else { return Err(error) };
+            if sqlstate::is_contention(reason) {
+                tracing::debug!(error = %reason, "another session is in the way");
+                sleep(PAUSE.min(budget.left())).await;
+            } else if sqlstate::needs_read_committed(reason) {
+                self.needs_transaction.store(true, Ordering::Relaxed);
+            } else if let Some(since) = &lost_since {
+                if since.elapsed() >= UNREACHABLE {
+                    return Err(error);
+                }
+                sleep(PAUSE).await;
+            } else {
+                tracing::warn!(error = %reason, "database connection lost");
+                lost_since = Some(Stopwatch::start());
+            }
+        }
+    }
+
+    /// One round trip. Where the default isolation level does not do, a transaction that says so is three more.
+    async fn call<Q: Query>(&self, query: &Q, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Q::Answer> {
+        if !self.needs_transaction.load(Ordering::Relaxed) {
+            return query.ask(connection, time).await;
+        }
+        let mut transaction = connection.begin_with("begin isolation level read committed").await?;
+        match query.ask(&mut transaction, time).await {
+            Ok(answer) => transaction.commit().await.map(|()| answer),
+            Err(error) => {
+                // At once: its locks must not outlast this call in an environment that is frozen.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self, idle: Option<IdleConnection>) -> Result<PgConnection, Error> {
+        if let Some(mut idle) = idle {
+            let alive =
+                idle.since.elapsed() < SILENCE || matches!(timeout(PING, idle.connection.ping()).await, Ok(Ok(())));
+            if alive {
+                return Ok(idle.connection);
+            }
+        }
+        self.open().await
+    }
+
+    async fn open(&self) -> Result<PgConnection, Error> {
+        let opening = async {
+            let mut options = self.options.clone();
+            if let Some(reference) = &self.password {
+                // It may have been rotated since the last connection.
+                let password = reference.fetch().await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                options = options.password(password.expose_secret());
+            }
+            PgConnection::connect_with(&options).await
+        };
+        timeout(ONE_CONNECT, opening)
+            .await
+            .map_err(|_| Error::DatabaseUnavailable(None))?
+            // The caller is told no more than that, even about a wrong password.
+            .map_err(|error: sqlx::Error| Error::DatabaseUnavailable(Some(error)))
+    }
+}

@@ -1,0 +1,79 @@
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    Error,
+    clock::Budget,
+    database::{Database, Query, sqlstate},
+    model::{Days, Details, Moment, Status, SubscriptionId},
+};
+
+/// A status to be recorded, with the automatic return of a pause. Its ids are made with it, so that a repeated call
+/// records it once.
+pub struct StatusChange {
+    entry_id: Uuid,
+    return_entry_id: Uuid,
+    pub subscription_id: SubscriptionId,
+    pub status: Status,
+    /// Default: now.
+    pub effect_date: Option<Moment>,
+    pub details: Option<Details>,
+    /// Days from `effect_date` to the automatic return.
+    pub interval: Option<Days>,
+}
+
+/// From when a recorded status has effect, and until when, if it returns by itself.
+pub struct Recorded {
+    pub effect_date: Moment,
+    pub automatic_return: Option<Moment>,
+}
+
+impl StatusChange {
+    pub fn new(subscription_id: SubscriptionId, status: Status) -> Self {
+        Self {
+            entry_id: Uuid::new_v4(),
+            return_entry_id: Uuid::new_v4(),
+            subscription_id,
+            status,
+            effect_date: None,
+            details: None,
+            interval: None,
+        }
+    }
+
+    pub async fn record(&self, database: &Database, time: Budget) -> Result<Recorded, Error> {
+        database.ask(self, time).await?.ok_or(Error::SubscriptionNotFound)
+    }
+}
+
+impl Query for StatusChange {
+    /// Nothing, without such a subscription.
+    type Answer = Option<Recorded>;
+
+    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Option<Recorded>> {
+        let row = sqlx::query!(
+            "select effective_from, automatic_return
+             from record_status(
+                 subscription_id => $1, status_id => $2, effect_date => $3, details => $4, return_after_days => $5,
+                 entry_id => $6, return_entry_id => $7
+             )",
+            self.subscription_id.as_str(),
+            self.status.id(),
+            self.effect_date.map(Moment::naive),
+            self.details.as_ref().map(Details::as_str),
+            self.interval.map(Days::get),
+            self.entry_id.to_string(),
+            self.return_entry_id.to_string()
+        )
+        .fetch_one(connection)
+        .await;
+        match row {
+            Ok(row) => Ok(row.effective_from.map(|effect_date| Recorded {
+                effect_date: effect_date.into(),
+                automatic_return: row.automatic_return.map(Moment::from),
+            })),
+            Err(error) if sqlstate::is_dangling(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+-- Decides what a call may do, and claims the month's attempt if it may charge. docs/charging.md explains the protocol.
+--
+-- It looks without a lock first, so a replay or a refusal writes nothing. To open or take over an attempt it locks the
+-- subscription's row and looks again: each statement sees what was committed before it.
+create function claim_charge(
+    subscription_id varchar,
+    request_id varchar,
+    -- The caller's ids, so that a claim whose answer was lost is recognized.
+    attempt_id uuid,
+    token uuid,
+    billing_timezone text,
+    seconds_to_deadline double precision,
+    -- Whether there is time to call out at all.
+    may_call_out boolean,
+    out verdict text,
+    -- The attempt that was claimed, or that stands in the way.
+    out held_attempt_id uuid,
+    out held_request_id varchar,
+    out billing_month date,
+    out customer_store_id varchar,
+    out store_sku integer,
+    out charged_at timestamptz,
+    out platform_order text,
+    out retry_after integer
+)
+    language plpgsql
+    set lock_timeout = '300ms'
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    as $$
+    #variable_conflict use_column
+    declare
+        moment constant timestamptz := billing_now();
+        this_month constant date := date_trunc('month', moment at time zone billing_timezone);
+        facts record;
+        locked boolean := false;
+    begin
+        perform require_read_committed();
+        -- Look, lock, look again, write, see what was written; an orphan or a race takes two rounds more. The last round is
+        -- a safety net.
+        for round in 1..6 loop
+            select
+                subject.*,
+                used.*,
+                coalesce(used.own_month, this_month) as month,
+                live.id as live_id, live.request_id as live_request_id, live.state, live.token,
+                live.customer_store_id as live_customer, live.store_sku as live_sku,
+                live.settled_at, live.deadline, live.platform_order
+            into facts
+            from (
+                -- The months that this request_id was used for; it belongs to one subscription and month.
+                select
+                    min(billing_month) filter (where ledger.subscription_id = claim_charge.subscription_id) as own_month,
+                    bool_or(live and ledger.subscription_id = claim_charge.subscription_id) as own_live,
+                    bool_or(ledger.subscription_id <> claim_charge.subscription_id) as by_another
+                from charge_ledger ledger
+                where ledger.request_id = claim_charge.request_id and not orphaned
+            ) used
+            left join (
+                select
+                    subscription.id,
+                    nullif(subscription.customer_store_id, '') as customer,
+                    club.store_sku as sku,
+                    -- Without any entry, a subscription or a club counts as in service.
+                    coalesce(
+                        (select status_id = 1 from subscription_status_at(subscription.id, utc_now())),
+                        not exists (
+                            select from subscription_status_history entry where entry.subscription_id = subscription.id
+                        )
+                    )
+                    and coalesce(
+                        (select club_status_id in (1, 2) from club_status_at(subscription.club_id, utc_now())),
+                        not exists (select from club_status_history entry where entry.club_id = subscription.club_id)
+                    ) as in_service
+                from subscription
+                left join club on club.id = subscription.club_id
+                where subscription.id = claim_charge.subscription_id
+            ) subject on true
+            left join charge_ledger live
+                on live.subscription_id = claim_charge.subscription_id
+                and live.billing_month = coalesce(used.own_month, this_month)
+                and live.live and live.orphaned_at is null and not live.orphaned;
+
+            -- The first line that fits decides, in the order of the contract.
+            verdict := case
+                when facts.id is null then 'subscription_not_found'
+                when facts.by_another and facts.own_live is not true then 'request_id_reused'
+                when facts.month < this_month and facts.own_live is not true then 'request_id_reused'
+                when facts.state = 'charged' then 'already_charged'
+                when facts.state = 'in_flight' and facts.token = claim_charge.token then 'claimed'
+                when facts.state = 'in_flight' then 'in_progress'
+                when facts.live_request_id <> claim_charge.request_id then 'outcome_unknown'
+                when facts.live_id is not null and not facts.in_service then 'undecidable'
+                when facts.live_id is null
+                    and (not facts.in_service or facts.customer is null or facts.sku is null) then 'not_chargeable'
+                when not may_call_out then 'no_time'
+                when facts.live_id is not null then 'take_over'
+                else 'open'
+            end;
+            exit when verdict not in ('open', 'take_over');
+
+            if not locked then
+                perform from subscription where id = claim_charge.subscription_id for no key update;
+                locked := true;
+            elsif verdict = 'take_over' then
+                -- Tests the row that it updates: of two that saw it unknown, the second finds it in flight.
+                update charge_attempt attempt
+                set state = 'in_flight',
+                    possibly_sent = true,
+                    token = claim_charge.token,
+                    deadline = moment + make_interval(secs => seconds_to_deadline),
+                    settled_at = null
+                where id = facts.live_id
+                    and (attempt.state = 'unknown' or attempt.state = 'in_flight' and attempt.deadline < moment);
+            else
+                insert into charge_attempt (
+                    id, subscription_id, billing_month, request_id, customer_store_id, store_sku,
+                    state, token, claimed_at, deadline, last_deletion
+                )
+                values (
+                    claim_charge.attempt_id, claim_charge.subscription_id, facts.month, claim_charge.request_id,
+                    facts.customer, facts.sku,
+                    'in_flight', claim_charge.token, moment, moment + make_interval(secs => seconds_to_deadline),
+                    coalesce((select max(id) from subscription_deletion), 0)
+                )
+                on conflict do nothing;
+                if not found then
+                    -- An orphan may hold the month or the request_id. Otherwise another call was quicker.
+                    update charge_attempt
+                    set orphaned_at = moment
+                    where id in (
+                        select id from charge_ledger ledger
+                        where orphaned and orphaned_at is null and live
+                            and (ledger.subscription_id = claim_charge.subscription_id
+                                or ledger.request_id = claim_charge.request_id)
+                    );
+                end if;
+            end if;
+        end loop;
+
+        if verdict in ('open', 'take_over') then
+            verdict := 'in_progress';
+        end if;
+        held_attempt_id := facts.live_id;
+        held_request_id := facts.live_request_id;
+        billing_month := facts.month;
+        customer_store_id := facts.live_customer;
+        store_sku := facts.live_sku;
+        charged_at := facts.settled_at;
+        platform_order := facts.platform_order;
+        retry_after := greatest(ceil(extract(epoch from facts.deadline - moment)), 1);
+    end
+    $$;

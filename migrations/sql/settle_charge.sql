@@ -1,0 +1,63 @@
+-- Records what became of an attempt's order, and answers how the attempt stands then.
+create function settle_charge(
+    attempt_id uuid,
+    token uuid,
+    -- charged, rejected, not_sent or unknown
+    outcome text,
+    upstream_status smallint,
+    platform_order text,
+    out state text,
+    -- Whether it stands so by this call.
+    out own boolean,
+    out billing_month date,
+    out charged_at timestamptz,
+    out kept_order text,
+    out orphaned boolean
+)
+    language plpgsql
+    set lock_timeout = '300ms'
+    set enable_seqscan = off
+    as $$
+    #variable_conflict use_column
+    declare
+        moment constant timestamptz := billing_now();
+        settled charge_attempt;
+    begin
+        if outcome = 'charged' then
+            -- Money has moved, so this is recorded whoever holds the attempt. What ended otherwise keeps its end.
+            update charge_attempt attempt
+            set state = case when pending then 'charged' else attempt.state end,
+                token = case when pending then settle_charge.token else attempt.token end,
+                settled_at = case when pending then moment else settled_at end,
+                late_order_at = case when live then late_order_at else moment end,
+                upstream_status = case
+                    when attempt.state = 'charged' then attempt.upstream_status else settle_charge.upstream_status
+                end,
+                platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
+            where id = attempt_id
+            returning * into settled;
+        else
+            -- Only the call that holds the attempt may say so, and it says nothing about an earlier sending, nor about an
+            -- attempt that counts as unknown since its deadline.
+            update charge_attempt attempt
+            set state = case
+                    when outcome in ('rejected', 'not_sent') and (possibly_sent or deadline < moment) then 'unknown'
+                    else outcome
+                end,
+                settled_at = moment,
+                upstream_status = settle_charge.upstream_status
+            where id = attempt_id and attempt.state = 'in_flight' and attempt.token = settle_charge.token
+            returning * into settled;
+            if not found then
+                select * into settled from charge_attempt where id = attempt_id;
+            end if;
+        end if;
+
+        state := settled.state;
+        own := settled.token = settle_charge.token;
+        billing_month := settled.billing_month;
+        charged_at := settled.settled_at;
+        kept_order := settled.platform_order;
+        orphaned := (select ledger.orphaned from charge_ledger ledger where id = attempt_id);
+    end
+    $$;

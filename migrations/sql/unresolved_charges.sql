@@ -1,0 +1,10 @@
+create view unresolved_charges as
+    select id as attempt_id, subscription_id, billing_month, request_id,
+        coalesce(settled_at, deadline) as since,
+        floor(extract(epoch from billing_now() - coalesce(settled_at, deadline)) / 60)::integer as minutes,
+        upstream_status
+    from charge_ledger
+    where pending and state = 'unknown' and not orphaned
+    order by since;
+comment on view unresolved_charges is
+    'Attempts whose outcome is unknown, the oldest first: repeat the call, or resolve_charge().';
