@@ -26,6 +26,7 @@ create function claim_charge(
     language plpgsql
     set lock_timeout = '300ms'
     set enable_seqscan = off
+    set enable_indexonlyscan = off
     set enable_bitmapscan = off
     set enable_hashjoin = off
     set enable_mergejoin = off

@@ -22,6 +22,7 @@ create function eligible_subscriptions(
 )
     returns varchar[]
     language plpgsql stable
+    set lock_timeout = '300ms'
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set enable_bitmapscan = off

@@ -16,6 +16,7 @@ create function record_status(
     language plpgsql
     set lock_timeout = '300ms'
     set enable_seqscan = off
+    set enable_indexonlyscan = off
     as $$
     #variable_conflict use_column
     declare

@@ -17,6 +17,7 @@ create function settle_charge(
     language plpgsql
     set lock_timeout = '300ms'
     set enable_seqscan = off
+    set enable_indexonlyscan = off
     as $$
     #variable_conflict use_column
     declare

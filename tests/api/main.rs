@@ -5,11 +5,13 @@
 
 mod bootstrap;
 mod charge;
+mod costs;
 mod current_status;
 mod database_faults;
 
 mod eligible;
 mod history;
+mod isolation;
 mod matrix;
 mod migrations;
 mod operators;

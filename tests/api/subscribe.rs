@@ -139,25 +139,3 @@ async fn odd_customer_ids_are_kept_verbatim() {
         assert_eq!(api.ask::<String>(&format!("{kept}'{}'", answer.text("id"))).await, customer);
     }
 }
-
-#[tokio::test]
-async fn once_is_once_whatever_the_databases_isolation() {
-    for isolation in ["repeatable read", "serializable"] {
-        let api = Api::start().await;
-        let club = api.club().await;
-        api.run(&format!(
-            "do $$ begin execute format('alter database %I set default_transaction_isolation = %L', current_database(), '{isolation}'); end $$"
-        ))
-        .await;
-        let environments = join_all((0..4).map(|_| api.environment("subscribe"))).await;
-        for round in 0..10 {
-            let call = Call::subscribe(club, &format!("c-{round}"));
-            let answers = join_all(environments.iter().map(|environment| environment.call(&call))).await;
-            assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1, "{isolation} {answers:?}");
-            for answer in answers.iter().filter(|answer| answer.status != 201) {
-                answer.refuses(409, "already_subscribed");
-            }
-        }
-        assert_eq!(api.ask::<i64>("select count(*) from subscription").await, 10);
-    }
-}
