@@ -151,6 +151,6 @@ create function claim_charge(
         store_sku := facts.live_sku;
         charged_at := facts.settled_at;
         platform_order := facts.platform_order;
-        retry_after := greatest(ceil(extract(epoch from facts.deadline - moment)), 1);
+        retry_after := greatest(round(extract(epoch from facts.deadline - moment)), 1);
     end
     $$;
