@@ -45,7 +45,7 @@ def processes() -> int:
 
 
 def allow_open_files(count: int) -> None:
-    """Each process is several sockets to the driver, the pooler and the server."""
+    """The driver has two or three sockets for each process, the pooler one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most not in (resource.RLIM_INFINITY, *range(count, most + 1)):
         raise Failed(f"{count} open files are needed, the limit is {most}: see ulimit -Hn")
@@ -54,7 +54,7 @@ def allow_open_files(count: int) -> None:
 
 def main() -> int:
     count = processes()
-    allow_open_files(8 * count)
+    allow_open_files(4 * count)
     build()
     with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
