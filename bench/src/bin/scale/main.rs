@@ -5,7 +5,13 @@ mod load;
 mod operator;
 mod sessions;
 
-use std::{collections::HashMap, env, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    env,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use bench::environment::Environment;
 use ecommerce_stub::{Behaviour, Credentials, Platform};
@@ -152,8 +158,15 @@ fn print(stage: &Stage, pooled: &Run, direct: &Run) {
         let none = String::new;
         rows.push([what.to_owned(), of(pooled), none(), none(), of(direct), none(), none()]);
     }
+    let repeats = [pooled, direct].map(|run| run.record.repeats());
+    let kinds: BTreeSet<&String> = repeats.iter().flat_map(BTreeMap::keys).collect();
+    for kind in kinds {
+        let [pooled, direct] = repeats.each_ref().map(|of| of.get(kind).unwrap_or(&0).to_string());
+        let none = String::new;
+        rows.push([format!("charge repeats {kind}"), pooled, none(), none(), direct, none(), none()]);
+    }
     for [first, rest @ ..] in rows {
-        print!("{first:<20}");
+        print!("{first:<42}");
         rest.iter().for_each(|cell| print!("{cell:>9}"));
         println!();
     }
