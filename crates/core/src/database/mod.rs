@@ -119,11 +119,12 @@ impl Database {
                     }
                 }
             };
-            let Error::DatabaseUnavailable(Some(reason)) = &error else { return Err(error) };
-            if sqlstate::is_contention(reason) {
-                tracing::debug!(error = %reason, "another session is in the way");
+            let Error::DatabaseUnavailable(reason) = &error else { return Err(error) };
+            let is = |kind: fn(&sqlx::Error) -> bool| reason.as_ref().is_some_and(kind);
+            if is(sqlstate::is_contention) {
+                tracing::debug!(error = std::error::Error::source(&error), "another session is in the way");
                 sleep(PAUSE.min(budget.left())).await;
-            } else if sqlstate::needs_read_committed(reason) {
+            } else if is(sqlstate::needs_read_committed) {
                 self.needs_transaction.store(true, Ordering::Relaxed);
             } else if let Some(since) = &lost_since {
                 if since.elapsed() >= UNREACHABLE {
@@ -131,7 +132,7 @@ impl Database {
                 }
                 sleep(PAUSE).await;
             } else {
-                tracing::warn!(error = %reason, "database connection lost");
+                tracing::warn!(error = std::error::Error::source(&error), "database connection lost");
                 lost_since = Some(Stopwatch::start());
             }
         }
