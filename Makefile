@@ -1,8 +1,8 @@
-# What there is to do: run, test, lint, contract, bench, package, check-deploy; fmt and sqlx mend what lint finds.
+# What there is to do: run, test, lint, contract, bench, scale, package, check-deploy; fmt and sqlx mend what lint finds.
 PYTHON := .venv/bin/python
 BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test lint fmt sqlx contract package check-deploy bench bench-quick bench-report
+.PHONY: run test lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
 run: .venv/installed
@@ -74,3 +74,7 @@ bench-quick: .venv/installed
 
 bench-report: .venv/installed
 	$(PYTHON) dev/bench.py --report
+
+# Hundreds of function processes through PgBouncer over 20 connections, then directly, while an operator truncates.
+scale: .venv/installed
+	$(PYTHON) dev/scale.py

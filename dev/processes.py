@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1
@@ -25,8 +25,11 @@ def die_with_parent(death_signal: int) -> None:
 
 
 @contextlib.contextmanager
-def running(command: list, environment: dict, stop: signal.Signals) -> Iterator[subprocess.Popen]:
-    """In a process group of its own, so that a Ctrl-C reaches it when we say so, and with it all that it started."""
+def running(command: list, environment: dict, stop: signal.Signals, **options: Any) -> Iterator[subprocess.Popen]:
+    """In a process group of its own, so that a Ctrl-C reaches it when we say so, and with it all that it started.
+
+    `options` are Popen's.
+    """
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -34,6 +37,7 @@ def running(command: list, environment: dict, stop: signal.Signals) -> Iterator[
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=lambda: die_with_parent(stop),
+        **options,
     )
     try:
         yield process

@@ -1,10 +1,8 @@
 //! `make bench`: the release binaries next to their floors, in one run, interleaved, so that what else the machine does
 //! falls on both. dev/bench.py sets the stage: the builds, the server and its databases.
 
-mod environment;
 mod report;
 mod statements;
-mod statistics;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,9 +22,8 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use environment::Environment;
+use bench::{environment::Environment, statistics::Samples};
 use report::{Bar, Report, number};
-use statistics::Samples;
 
 const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
 const ENVIRONMENTS: [usize; 3] = [1, 4, 16];

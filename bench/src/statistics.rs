@@ -10,6 +10,10 @@ impl Samples {
         self.0.push(sample);
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// In milliseconds.
     pub fn p50(&self) -> f64 {
         self.quantile(0.50)

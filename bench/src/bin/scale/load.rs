@@ -1,0 +1,344 @@
+//! What all environments do at the same time, and what must come of it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    iter::repeat_n,
+    sync::Mutex,
+    time::Duration,
+};
+
+use api_tests::Call;
+use bench::{environment::Environment, statistics::Samples};
+use ecommerce_stub::Platform;
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::sessions::connect;
+
+pub const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
+/// How many environments subscribe the same customer, or charge the same subscription, at the same moment.
+const CALLERS: usize = 3;
+/// How many customers or subscriptions each of those groups meets, and how many statuses an environment records.
+const ROUNDS: usize = 10;
+/// How often an environment reads the whole list.
+const WALKS: usize = 2;
+const PAGE: usize = 200;
+/// The last of the three statuses.
+const PAUSE: usize = 3;
+/// As in functions.yml: Lambda would have ended a slower call.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the calls have come to.
+#[derive(Default)]
+pub struct Record {
+    progress: watch::Sender<Progress>,
+    times: Mutex<BTreeMap<&'static str, Samples>>,
+    /// With how often each was met.
+    problems: Mutex<BTreeMap<String, usize>>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Progress {
+    pub answers: usize,
+    pub ended: bool,
+}
+
+impl Record {
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub fn end(&self) {
+        self.progress.send_modify(|progress| progress.ended = true);
+    }
+
+    fn answer(&self, function: &'static str, time: Duration) {
+        self.times.lock().expect("unpoisoned").entry(function).or_default().push(time);
+        self.check(time < TIMEOUT, || format!("{function} took longer than Lambda gives it"));
+        self.progress.send_modify(|progress| progress.answers += 1);
+    }
+
+    pub fn problem(&self, problem: String) {
+        *self.problems.lock().expect("unpoisoned").entry(problem).or_default() += 1;
+    }
+
+    pub fn check(&self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.problem(otherwise());
+        }
+    }
+
+    pub fn into_problems(self) -> BTreeMap<String, usize> {
+        self.problems.into_inner().expect("unpoisoned")
+    }
+
+    /// The number of answers, p50 and p99 in milliseconds.
+    pub fn summary(&self, function: &str) -> [String; 3] {
+        let times = self.times.lock().expect("unpoisoned");
+        times.get(function).map_or_else(Default::default, |samples| {
+            [samples.count().to_string(), format!("{:.0}", samples.p50()), format!("{:.0}", samples.p99())]
+        })
+    }
+}
+
+/// What is in the database before the load, and whom the load will subscribe.
+pub struct World {
+    club: i32,
+    to_charge: Vec<String>,
+    to_change: Vec<String>,
+    customers: Vec<String>,
+}
+
+impl World {
+    /// Enough for environments of these functions.
+    pub async fn create(url: &str, functions: &[&str]) -> Self {
+        let mut connection = connect(url).await;
+        let club = "
+            with opened as (insert into club (name, store_sku) values ('Lager', 4711) returning id)
+            insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
+            select gen_random_uuid()::text, id, 1, utc_now(), utc_now() from opened
+            returning club_id";
+        let club = sqlx::query_scalar(club).fetch_one(&mut connection).await.expect("a club");
+        let count = |name| functions.iter().filter(|function| **function == name).count();
+        let meetings = |name| count(name) / CALLERS * ROUNDS;
+        Self {
+            club,
+            to_charge: subscriptions(&mut connection, club, meetings("charge")).await,
+            to_change: subscriptions(&mut connection, club, count("status")).await,
+            customers: (0..meetings("subscribe")).map(|_| Uuid::new_v4().to_string()).collect(),
+        }
+    }
+}
+
+/// New subscriptions, ACTIVE from now.
+async fn subscriptions(connection: &mut PgConnection, club: i32, count: usize) -> Vec<String> {
+    let query = "
+        with created as (
+            insert into subscription (id, club_id, customer_store_id, create_date)
+            select gen_random_uuid()::text, $1, gen_random_uuid()::text, utc_now()
+            from generate_series(1, $2)
+            returning id, create_date
+        )
+        insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
+        select gen_random_uuid()::text, id, 1, create_date, create_date from created
+        returning subscription_id";
+    let count = i32::try_from(count).expect("a count");
+    sqlx::query_scalar(query).bind(club).bind(count).fetch_all(connection).await.expect("subscriptions")
+}
+
+/// The environments, by what they do together.
+pub struct Crowd {
+    subscribe: Vec<Vec<Environment>>,
+    charge: Vec<Vec<Environment>>,
+    status: Vec<Environment>,
+    eligible: Vec<Environment>,
+}
+
+impl Crowd {
+    /// The function of each environment: a tenth reads the list, the others are shared out evenly.
+    pub fn functions(environments: usize) -> Vec<&'static str> {
+        let eligible = environments / 10;
+        let groups = environments / 10;
+        let status = environments - eligible - 2 * groups * CALLERS;
+        let counts = [groups * CALLERS, status, eligible, groups * CALLERS];
+        FUNCTIONS.into_iter().zip(counts).flat_map(|(function, count)| repeat_n(function, count)).collect()
+    }
+
+    pub fn of(environments: Vec<(&'static str, Environment)>) -> Self {
+        let mut by_function: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (function, environment) in environments {
+            by_function.entry(function).or_default().push(environment);
+        }
+        let mut all_of = |function| by_function.remove(function).unwrap_or_default();
+        Self {
+            subscribe: groups(all_of("subscribe")),
+            charge: groups(all_of("charge")),
+            status: all_of("status"),
+            eligible: all_of("eligible"),
+        }
+    }
+}
+
+fn groups(environments: Vec<Environment>) -> Vec<Vec<Environment>> {
+    let mut groups = Vec::new();
+    let mut rest = environments.into_iter().peekable();
+    while rest.peek().is_some() {
+        groups.push(rest.by_ref().take(CALLERS).collect());
+    }
+    groups
+}
+
+struct Answer {
+    /// 0 where the function failed.
+    status: u64,
+    body: Value,
+}
+
+impl Answer {
+    fn text(&self, member: &str) -> &str {
+        self.body[member].as_str().unwrap_or_default()
+    }
+}
+
+/// Everything at once. Every environment lives, and holds its connection, until all are through.
+pub async fn run(mut crowd: Crowd, world: &World, record: &Record) {
+    let charged: HashSet<&str> = world.to_charge.iter().map(String::as_str).collect();
+    let mut work: Vec<BoxFuture<()>> = Vec::new();
+    for (group, customers) in crowd.subscribe.iter_mut().zip(world.customers.chunks(ROUNDS)) {
+        work.push(subscribe(group, world.club, customers, record).boxed());
+    }
+    for (group, subscriptions) in crowd.charge.iter_mut().zip(world.to_charge.chunks(ROUNDS)) {
+        work.push(charge(group, subscriptions, record).boxed());
+    }
+    for (place, environment) in crowd.status.iter_mut().enumerate() {
+        work.push(status(environment, place, &world.to_change, record).boxed());
+    }
+    for environment in &mut crowd.eligible {
+        work.push(eligible(environment, &charged, record).boxed());
+    }
+    join_all(work).await;
+}
+
+/// The answer must be one of these: a status, and the code if it is a refusal.
+async fn call(environment: &mut Environment, call: &Call, may_be: &[(u64, &str)], record: &Record) -> Answer {
+    let (time, payload) = environment.invoke(&call.event()).await;
+    record.answer(call.function(), time);
+    let answer: Value = serde_json::from_slice(&payload).unwrap_or_default();
+    let body = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
+    let answer = Answer { status: answer["statusCode"].as_u64().unwrap_or_default(), body };
+    let (status, code) = (answer.status, answer.text("code"));
+    record.check(may_be.contains(&(status, code)), || format!("{} answers {status} {code}", call.function()));
+    answer
+}
+
+/// Each customer by all of the group at the same moment.
+async fn subscribe(group: &mut [Environment], club: i32, customers: &[String], record: &Record) {
+    let may_be = [(201, ""), (409, "already_subscribed")];
+    for customer in customers {
+        let of_customer = Call::subscribe(club, customer);
+        let calls = group.iter_mut().map(|environment| call(environment, &of_customer, &may_be, record));
+        let created = join_all(calls).await.iter().filter(|answer| answer.status == 201).count();
+        record.check(created == 1, || format!("{created} calls of the same moment create a subscription"));
+    }
+}
+
+/// Each subscription by all of the group at the same moment, each call under another request_id, until all have the order.
+async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Record) {
+    let may_be = [(200, ""), (409, "charge_in_progress")];
+    for subscription in subscriptions {
+        let mut waiting: Vec<(&mut Environment, Call)> = group
+            .iter_mut()
+            .map(|environment| (environment, Call::charge(subscription, &Uuid::new_v4().to_string())))
+            .collect();
+        let (mut charges, mut request_ids) = (0, HashSet::new());
+        while !waiting.is_empty() {
+            let calls = waiting.iter_mut().map(|(environment, charge)| call(environment, charge, &may_be, record));
+            let answers = join_all(calls).await;
+            for answer in answers.iter().filter(|answer| answer.status == 200) {
+                charges += usize::from(answer.body["already_charged"] == false);
+                request_ids.insert(answer.text("request_id").to_owned());
+            }
+            if request_ids.is_empty() {
+                record.problem("no call of the same moment charges".to_owned());
+                break;
+            }
+            // By now the call that charges has been answered too: another try finds its order.
+            waiting = waiting
+                .into_iter()
+                .zip(answers)
+                .filter_map(|(waiting, answer)| (answer.status == 409).then_some(waiting))
+                .collect();
+        }
+        record.check(charges == 1, || format!("{charges} calls say that they charged"));
+        record.check(request_ids.len() == 1, || format!("{} request_ids charged a subscription", request_ids.len()));
+    }
+}
+
+/// ACTIVE, CANCELLED and PAUSED by turns.
+fn status_of(round: usize) -> usize {
+    round % PAUSE + 1
+}
+
+/// Records statuses of any subscription, each with different details. Every third is a pause that ends by itself.
+async fn status(environment: &mut Environment, place: usize, subscriptions: &[String], record: &Record) {
+    for round in 0..ROUNDS {
+        let subscription = &subscriptions[(place * 7 + round * 31) % subscriptions.len()];
+        let details = format!("{place}, {round}");
+        let body = json!({ "status_id": status_of(round), "details": details, "interval": 30 });
+        let change = Call::post(format!("/subscription/{subscription}/status"), body);
+        call(environment, &change, &[(200, "")], record).await;
+    }
+}
+
+/// The whole list, page by page: it ascends, and has everything that is eligible all the while.
+async fn eligible(environment: &mut Environment, always: &HashSet<&str>, record: &Record) {
+    for _ in 0..WALKS {
+        let (mut last, mut found) = (String::new(), 0);
+        loop {
+            let page = Call::get("/subscription/eligible").query("limit", &PAGE.to_string());
+            let page = if last.is_empty() { page } else { page.query("after", &last) };
+            let answer = call(environment, &page, &[(200, "")], record).await;
+            let ids: Vec<String> = serde_json::from_value(answer.body).unwrap_or_default();
+            for id in &ids {
+                record.check(*id > last, || "a list does not ascend".to_owned());
+                found += usize::from(always.contains(id.as_str()));
+                last.clone_from(id);
+            }
+            if ids.len() < PAGE {
+                break;
+            }
+        }
+        record.check(found == always.len(), || "a list misses what was eligible all the while".to_owned());
+    }
+}
+
+/// Every success is recorded once, and nothing else is.
+pub async fn check_effects(url: &str, world: &World, platform: &Platform, record: &Record) {
+    let mut connection = connect(url).await;
+    let mut count = async |query: &'static str, ids: &[String]| {
+        let count: i64 = sqlx::query_scalar(query).bind(ids).fetch_one(&mut connection).await.expect("a count");
+        usize::try_from(count).expect("a count")
+    };
+    let equal = |what: &str, found: usize, expected: usize| {
+        record.check(found == expected, || format!("{found} {what}, not {expected}"));
+    };
+
+    let customers = world.customers.len();
+    let rows = "select count(*) from subscription where customer_store_id = any($1)";
+    equal("subscriptions of new customers", count(rows, &world.customers).await, customers);
+    let rows = "select count(distinct customer_store_id) from subscription where customer_store_id = any($1)";
+    equal("new customers with a subscription", count(rows, &world.customers).await, customers);
+    let rows = "
+        select count(*) from subscription
+        join subscription_status_history entry on entry.subscription_id = subscription.id
+        where customer_store_id = any($1)";
+    equal("entries of new subscriptions", count(rows, &world.customers).await, customers);
+
+    // Each began with one entry. There is one environment of status for each.
+    let began = world.to_change.len();
+    let changes = began * ROUNDS;
+    let pauses = began * (0..ROUNDS).filter(|round| status_of(*round) == PAUSE).count();
+    let rows = "select count(*) from subscription_status_history where subscription_id = any($1)";
+    equal("entries of changed subscriptions", count(rows, &world.to_change).await, began + changes + pauses);
+    let rows = "
+        select count(distinct details) from subscription_status_history
+        where subscription_id = any($1) and details <> 'Automatic return schedule'";
+    equal("different changes", count(rows, &world.to_change).await, changes);
+
+    // A load that runs into the next month may charge a subscription for both.
+    let rows = "
+        select count(distinct (subscription_id, billing_month)) from charge_attempt
+        where subscription_id = any($1) and state = 'charged'";
+    let charges = count(rows, &world.to_charge).await;
+    let rows = "select count(*) from charge_attempt where subscription_id = any($1)";
+    equal("charge attempts", count(rows, &world.to_charge).await, charges);
+    let rows = "select count(distinct subscription_id) from charge_attempt where subscription_id = any($1)";
+    equal("charged subscriptions", count(rows, &world.to_charge).await, world.to_charge.len());
+    let orders = platform.received();
+    equal("orders at the platform", orders.len(), charges);
+    let ordering: HashSet<&str> = orders.iter().map(|order| order.customer_id.as_str()).collect();
+    equal("customers with an order", ordering.len(), world.to_charge.len());
+}

@@ -1,0 +1,160 @@
+//! `make scale`: hundreds of environments call at once while an operator truncates. First a transaction pooler shares a
+//! few server connections among them, then each connects directly. dev/scale.py sets the stage.
+
+mod load;
+mod operator;
+mod sessions;
+
+use std::{collections::HashMap, env, path::PathBuf, process::ExitCode, time::Duration};
+
+use bench::environment::Environment;
+use ecommerce_stub::{Behaviour, Credentials, Platform};
+use futures_util::{StreamExt, stream};
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout},
+};
+
+use load::{Crowd, Record, World};
+
+/// The platform takes long enough for several charges of a subscription to meet.
+const PLATFORM_MS: u64 = 50;
+/// A load that has not ended by then hangs.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Processes that start at the same moment. More would wait for the processor until their connections time out.
+const STARTING: usize = 16;
+
+struct Stage {
+    /// URL of the server, without a database.
+    server: String,
+    /// URL of the pooler, without a database.
+    pooler: String,
+    binaries: PathBuf,
+    environments: usize,
+    /// The size of the pooler's pool.
+    connections: usize,
+}
+
+/// One load, as it went.
+struct Run {
+    record: Record,
+    took: Duration,
+    /// The most server connections at the same moment.
+    connections: usize,
+    truncates: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let [server, pooler, binaries, environments, connections] =
+        env::args().skip(1).collect::<Vec<_>>().try_into().expect("dev/scale.py");
+    rustls::crypto::ring::default_provider().install_default().expect("nobody else has");
+    let stage = Stage {
+        server,
+        pooler,
+        binaries: binaries.into(),
+        environments: environments.parse().expect("a number of processes"),
+        connections: connections.parse().expect("a number of connections"),
+    };
+    // What is dropped ends its processes.
+    let mut terminated = signal(SignalKind::terminate()).expect("a signal handler");
+    select! {
+        code = check(&stage) => code,
+        _ = terminated.recv() => ExitCode::FAILURE,
+    }
+}
+
+async fn check(stage: &Stage) -> ExitCode {
+    let pooled = stage.run("pooled", &stage.pooler).await;
+    let most = stage.connections;
+    pooled.record.check(pooled.connections <= most, || format!("{} server connections", pooled.connections));
+    sessions::check_defaults(&stage.url("pooled"), &format!("{}/pooled", stage.pooler), most, &pooled.record).await;
+    let direct = stage.run("direct", &stage.server).await;
+    print(stage, &pooled, &direct);
+
+    let mut code = ExitCode::SUCCESS;
+    for (name, run) in [("through the pooler", pooled), ("direct", direct)] {
+        for (problem, count) in run.record.into_problems() {
+            println!("FAILED {name}: {problem} ({count} times)");
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+impl Stage {
+    /// Of a database, not through the pooler.
+    fn url(&self, database: &str) -> String {
+        format!("{}/{database}", self.server)
+    }
+
+    /// The load on this database, which the functions reach by that server or pooler.
+    async fn run(&self, database: &str, reached_by: &str) -> Run {
+        let url = self.url(database);
+        let credentials = Credentials { key: "key".to_owned(), secret: "secret".to_owned() };
+        let platform = Platform::start(0, credentials).await.expect("a free port");
+        platform.behave(Behaviour { delay_ms: PLATFORM_MS, ..Behaviour::default() });
+        let settings = HashMap::from([
+            ("DATABASE_URL".to_owned(), format!("{reached_by}/{database}")),
+            ("ECOMMERCE_BASE_URL".to_owned(), platform.base_url()),
+            ("ECOMMERCE_API_KEY".to_owned(), "key".to_owned()),
+            ("ECOMMERCE_API_SECRET".to_owned(), "secret".to_owned()),
+        ]);
+        let functions = Crowd::functions(self.environments);
+        let world = World::create(&url, &functions).await;
+        eprintln!("starting {} processes, {database}", self.environments);
+        let environments = stream::iter(functions).map(async |function| {
+            let mut environment = Environment::start(&self.binaries.join(function), &settings).await;
+            environment.first_next().await;
+            (function, environment)
+        });
+        let crowd = Crowd::of(environments.buffer_unordered(STARTING).collect().await);
+
+        eprintln!("calling them all at once");
+        let record = Record::default();
+        // Often enough to meet every kind of call, seldom enough to let them through.
+        let operator = tokio::spawn(operator::truncate(url.clone(), record.progress(), self.environments / 8));
+        let sampler = tokio::spawn(sessions::count_most(url.clone(), record.progress()));
+        let started = Instant::now();
+        let ended = timeout(PATIENCE, load::run(crowd, &world, &record)).await.is_ok();
+        let took = started.elapsed();
+        record.check(ended, || "the load does not end".to_owned());
+        record.end();
+        let (truncates, errors) = operator.await.expect("no panic");
+        for error in errors {
+            record.problem(format!("the operator is ended: {error}"));
+        }
+        let connections = sampler.await.expect("no panic");
+        if ended {
+            load::check_effects(&url, &world, &platform, &record).await;
+        }
+        Run { record, took, connections, truncates }
+    }
+}
+
+fn print(stage: &Stage, pooled: &Run, direct: &Run) {
+    println!("\n{} processes; p50 and p99 in ms", stage.environments);
+    let heads = ["", "through PgBouncer", "", "", "direct", "", ""];
+    let columns = ["function", "answers", "p50", "p99", "answers", "p50", "p99"];
+    let mut rows = vec![heads.map(str::to_owned), columns.map(str::to_owned)];
+    for function in load::FUNCTIONS {
+        let [pooled, direct] = [pooled, direct].map(|run| run.record.summary(function));
+        let [a, b, c] = pooled;
+        let [d, e, f] = direct;
+        rows.push([function.to_owned(), a, b, c, d, e, f]);
+    }
+    for (what, of) in [
+        ("server connections", (|run| run.connections.to_string()) as fn(&Run) -> String),
+        ("truncates", |run| run.truncates.to_string()),
+        ("seconds", |run| format!("{:.1}", run.took.as_secs_f64())),
+    ] {
+        let none = String::new;
+        rows.push([what.to_owned(), of(pooled), none(), none(), of(direct), none(), none()]);
+    }
+    for [first, rest @ ..] in rows {
+        print!("{first:<20}");
+        rest.iter().for_each(|cell| print!("{cell:>9}"));
+        println!();
+    }
+}
