@@ -10,7 +10,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import zipfile
 from datetime import datetime, timezone
@@ -19,21 +18,25 @@ from urllib.parse import quote
 
 import psycopg2
 from local_api import target_directory
+from pgbouncer import pooling
 from postgres import USER, Server, own_folder
-from processes import ROOT, Failed, running
+from processes import ROOT, Failed, end_with, running
 from with_database import migrate_throwaway
 
 FIRST_REVISION = "6640484e5703"
 POPULATION = ROOT / "bench/src/population.sql"
+CLUBS = 20
 FUNCTIONS = ("subscribe", "status", "eligible", "charge")
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
+# More than there are at once.
+POOLER_CONNECTIONS, POOLER_CLIENTS = 10, 100
 # What a database server usually has: a quarter of a small machine's memory.
 OPTIONS = ("--shared_buffers=1GB", "--timezone=UTC")
 
 
 def build(target: Path) -> None:
     """Each by itself, so that no feature of one gets into another."""
-    builds = (["--release"], ["--release", "-p", "bare"], ["--profile", "measure", "-p", "bench"])
+    builds = (["--release"], ["--release", "-p", "bare"], ["--profile", "measure", "-p", "bench", "--bin", "bench"])
     for options in builds:
         if subprocess.run(["cargo", "build", "--locked", *options], cwd=ROOT, check=False).returncode:
             raise Failed("the build failed")
@@ -51,13 +54,16 @@ class Databases:
         self.server = server
 
     def build(self, sizes: list[int], both: set[int]) -> None:
+        self.server.create_database("empty")
+        migrate_throwaway(self.server, "empty")
         self.server.create_database("first")
         migrate_throwaway(self.server, "first", FIRST_REVISION)
         for size in sizes:
             print(f"building the database of {size:,} subscriptions", flush=True)
             first, head = f"first_{size}", f"head_{size}"
             self._run("postgres", f"create database {first} template first")
-            population = POPULATION.read_text(encoding="utf-8").replace("$SUBSCRIPTIONS", str(size))
+            population = POPULATION.read_text(encoding="utf-8")
+            population = population.replace("$SUBSCRIPTIONS", str(size)).replace("$CLUBS", str(CLUBS))
             # Foreign keys hold by construction; checking them would take most of the time.
             self._run(first, "set session_replication_role = replica", population)
             self._run("postgres", f"create database {head} template {first}")
@@ -118,10 +124,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = Server(own_folder(Path(folder) / "postgres"), durable=False, options=OPTIONS)
-        with server.running():
+        with (
+            server.running(),
+            pooling(server, Path(folder) / "pgbouncer", POOLER_CONNECTIONS, POOLER_CLIENTS) as pooler,
+        ):
             Databases(server).build([0, *sizes], both={0, max(sizes)})
             url = f"postgresql://{USER}@{quote(str(server.folder), safe='')}"
-            command = [target / "measure/bench", url, target / "release", output]
+            pooler_url = f"postgresql://{USER}@127.0.0.1:{pooler.port}"
+            command = [target / "measure/bench", url, pooler_url, target / "release", output]
             command += [",".join(map(str, sizes)), "quick" if options.quick else "full"]
             with running(command, {}, signal.SIGTERM) as measuring:
                 failed = measuring.wait()
@@ -135,10 +145,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sys.exit(main())
-    except Failed as failed:
-        sys.exit(f"make bench: {failed}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_with(main)

@@ -1,8 +1,8 @@
 -- So many subscriptions with the histories of three years, rows in the order in which they would have been written.
--- 20 clubs: 16 ACTIVE, 2 CLOSED, 2 INACTIVE.
+-- Of the clubs, 8 of 10 are ACTIVE, 1 is CLOSED and 1 INACTIVE.
 select setseed(0.5);
 create temporary table clock as select now() at time zone 'UTC' as now;
-insert into club (name, store_sku) select 'Club ' || n, 4000 + n from generate_series(1, 20) n;
+insert into club (name, store_sku) select 'Club ' || n, 4000 + n from generate_series(1, $CLUBS) n;
 insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
 select gen_random_uuid()::text, id, 1, now - interval '4 years', now - interval '4 years' from club, clock
 union all
@@ -13,7 +13,7 @@ create temporary table person as
 select
     gen_random_uuid()::text as id,
     gen_random_uuid()::text as customer,
-    1 + floor(random() * 20)::integer as club,
+    1 + floor(random() * $CLUBS)::integer as club,
     now - interval '10 days' - random() * interval '3 years' as since,
     random() as kind,
     1 + floor(random() * 60)::integer as days

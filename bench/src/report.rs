@@ -155,6 +155,12 @@ pub fn number(value: f64) -> String {
     }
 }
 
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
 fn markdown(head: &[&str], mut rows: Vec<Vec<String>>) -> String {
     rows.insert(0, head.iter().map(ToString::to_string).collect());
     let widths: Vec<usize> =

@@ -8,7 +8,7 @@
 mod boundary;
 
 pub mod charge;
-mod clock;
+pub mod clock;
 mod config;
 pub mod database;
 mod error;

@@ -66,20 +66,21 @@ struct IdleConnection {
     since: Stopwatch,
 }
 
-impl Database {
-    pub fn new(settings: DatabaseSettings) -> Self {
-        let options = settings
-            .options
+impl From<PgConnectOptions> for Database {
+    /// The password, if there is one, is among the options.
+    fn from(options: PgConnectOptions) -> Self {
+        let options = options
             .application_name("beer-club")
             // PgBouncer refuses this start-up parameter, and no float is read here.
             .extra_float_digits(None)
             .disable_statement_logging();
-        Self {
-            options,
-            password: settings.password,
-            connection: Mutex::new(None),
-            needs_transaction: AtomicBool::new(false),
-        }
+        Self { options, password: None, connection: Mutex::new(None), needs_transaction: AtomicBool::new(false) }
+    }
+}
+
+impl Database {
+    pub fn new(settings: DatabaseSettings) -> Self {
+        Self { password: settings.password, ..Self::from(settings.options) }
     }
 
     /// Connects ahead of the first request. Errors are ignored here: the first request reports them.

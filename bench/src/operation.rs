@@ -1,0 +1,305 @@
+//! What is measured: each operation as an event for its function, as the least SQL, and as the function's own statements.
+
+use std::time::{Duration, Instant};
+
+use api_tests::Call;
+use club_core::{
+    clock::Budget,
+    database::Database,
+    model::{ClubId, CustomerId, Status, SubscriptionId},
+    subscription::{NewSubscription, StatusChange, eligible},
+};
+use futures_util::TryStreamExt;
+use serde_json::json;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions, query, query_scalar};
+use uuid::Uuid;
+
+pub const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
+/// Ids of a small page.
+pub const SMALL_PAGE: u32 = 100;
+const CLUB: i32 = 1;
+/// More than any call takes. One that takes longer, by a quadratic plan, ends the run.
+const TIME: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Subscribe,
+    Status,
+    /// A page of [`SMALL_PAGE`] ids.
+    Eligible,
+    Charge,
+    /// The repeat of a charge.
+    Replay,
+}
+
+impl Operation {
+    pub const ALL: [Self; 5] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge, Self::Replay];
+
+    pub fn of(function: &str) -> Self {
+        Self::ALL.into_iter().find(|operation| operation.function() == function).expect("a function")
+    }
+
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Status => "status",
+            Self::Eligible => "eligible",
+            Self::Charge | Self::Replay => "charge",
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Status => "status",
+            Self::Eligible => "eligible, a page of 100",
+            Self::Charge => "charge",
+            Self::Replay => "charge, replayed",
+        }
+    }
+
+    /// A call that succeeds.
+    pub fn call(self, subject: &Subject) -> Call {
+        match self {
+            Self::Subscribe => Call::subscribe(CLUB, &Uuid::new_v4().to_string()),
+            Self::Status => Call::post(
+                format!("/subscription/{}/status", subject.subscription_id),
+                json!({ "status_id": 1, "details": "as it was" }),
+            ),
+            Self::Eligible => page(SMALL_PAGE, None),
+            Self::Charge | Self::Replay => Call::charge(&subject.subscription_id, &subject.request_id),
+        }
+    }
+}
+
+pub fn page(limit: u32, after: Option<&str>) -> Call {
+    let call = Call::get("/subscription/eligible").query("limit", &limit.to_string());
+    after.into_iter().fold(call, |call, after| call.query("after", after))
+}
+
+/// What one call is about. Each operation uses the part that it needs.
+#[derive(Clone)]
+pub struct Subject {
+    pub subscription_id: String,
+    pub request_id: String,
+    /// Of a charge that is replayed.
+    pub attempt_id: Uuid,
+}
+
+impl Subject {
+    pub fn of(subscription_id: &str) -> Self {
+        Self {
+            subscription_id: subscription_id.to_owned(),
+            request_id: Uuid::new_v4().to_string(),
+            attempt_id: Uuid::new_v4(),
+        }
+    }
+}
+
+pub fn options(url: &str) -> PgConnectOptions {
+    // A pooler refuses that start-up parameter.
+    url.parse::<PgConnectOptions>().expect("a URL").extra_float_digits(None)
+}
+
+pub async fn connect(url: &str) -> PgConnection {
+    options(url).connect().await.expect("the database")
+}
+
+pub async fn eligible_ids(url: &str) -> Vec<String> {
+    let mut connection = connect(url).await;
+    query_scalar("select unnest(eligible_subscriptions(null, null, null, 600))")
+        .fetch_all(&mut connection)
+        .await
+        .expect("the list")
+}
+
+/// The least SQL that could do the work, on a connection without any settings.
+pub struct Floor(PgConnection);
+
+impl Floor {
+    pub async fn connect(url: &str) -> Self {
+        Self(connect(url).await)
+    }
+
+    pub async fn run(&mut self, operation: Operation, subject: &Subject) -> Duration {
+        let new_id = || Uuid::new_v4().to_string();
+        let Self(connection) = self;
+        let started = Instant::now();
+        match operation {
+            Operation::Subscribe => {
+                query(
+                    "with new as (
+                         insert into subscription (id, club_id, customer_store_id, create_date)
+                         values ($1, $2, $3, now() at time zone 'UTC')
+                     )
+                     insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
+                     values ($4, $1, 1, now() at time zone 'UTC', now() at time zone 'UTC')",
+                )
+                .bind(new_id())
+                .bind(CLUB)
+                .bind(new_id())
+                .bind(new_id())
+                .execute(connection)
+                .await
+                .expect("the rows");
+            }
+            Operation::Status => {
+                query(
+                    "insert into subscription_status_history
+                         (id, subscription_id, status_id, effect_date, create_date, details)
+                     values ($1, $2, 1, now() at time zone 'UTC', now() at time zone 'UTC', $3)",
+                )
+                .bind(new_id())
+                .bind(&subject.subscription_id)
+                .bind("as it was")
+                .execute(connection)
+                .await
+                .expect("the row");
+            }
+            Operation::Eligible => {
+                let ids: Vec<String> = query_scalar("select id from subscription order by id limit 100")
+                    .fetch_all(connection)
+                    .await
+                    .expect("the ids");
+                assert_eq!(ids.len(), 100);
+            }
+            Operation::Replay => {
+                query("select request_id, billing_month, settled_at, platform_order from charge_attempt where id = $1")
+                    .bind(subject.attempt_id)
+                    .fetch_one(connection)
+                    .await
+                    .expect("the attempt");
+            }
+            Operation::Charge => unreachable!("a charge is compared with its own statements"),
+        }
+        started.elapsed()
+    }
+
+    /// So many ids, in no order.
+    pub async fn read_ids(&mut self, count: usize) -> Duration {
+        let started = Instant::now();
+        let mut ids = query_scalar::<_, String>("select id from subscription limit $1")
+            .bind(i64::try_from(count).expect("a count"))
+            .fetch(&mut self.0);
+        let mut found = 0;
+        while let Some(id) = ids.try_next().await.expect("the database") {
+            found += usize::from(!id.is_empty());
+        }
+        assert_eq!(found, count);
+        started.elapsed()
+    }
+}
+
+/// The functions' own statements, by their own code. Only charge's two calls are written here: its code makes them around
+/// an order.
+pub struct Statements {
+    database: Database,
+    connection: PgConnection,
+}
+
+impl Statements {
+    pub async fn connect(url: &str) -> Self {
+        let database = Database::from(options(url));
+        database.connect_ahead().await;
+        Self { database, connection: connect(url).await }
+    }
+
+    pub async fn run(&mut self, operation: Operation, subject: &Subject) -> Duration {
+        let time = Budget::new(TIME);
+        let started = Instant::now();
+        match operation {
+            Operation::Subscribe => {
+                let customer = CustomerId::parse(&Uuid::new_v4().to_string()).expect("a customer");
+                let club = ClubId::parse(&CLUB.to_string()).expect("a club");
+                NewSubscription::new(club, customer).subscribe(&self.database, time).await.expect("a subscription");
+            }
+            Operation::Status => {
+                let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
+                StatusChange::new(subscription, Status::Active).record(&self.database, time).await.expect("an entry");
+            }
+            Operation::Eligible => {
+                self.read(None, SMALL_PAGE).await;
+            }
+            Operation::Charge => {
+                let token = Uuid::new_v4();
+                let (verdict, attempt) = claim(&mut self.connection, subject, token, true).await;
+                assert_eq!(verdict, "claimed");
+                settle(&mut self.connection, attempt.expect("an attempt"), token).await;
+            }
+            Operation::Replay => {
+                let (verdict, _) = claim(&mut self.connection, subject, Uuid::new_v4(), true).await;
+                assert_eq!(verdict, "already_charged");
+            }
+        }
+        started.elapsed()
+    }
+
+    /// Decides about a charge and writes nothing.
+    pub async fn refuse(&mut self, subject: &Subject) -> Duration {
+        let started = Instant::now();
+        claim(&mut self.connection, subject, Uuid::new_v4(), false).await;
+        started.elapsed()
+    }
+
+    /// A page of the list.
+    pub async fn page(&mut self, after: Option<&str>, limit: u32) -> Duration {
+        let started = Instant::now();
+        self.read(after.map(str::to_owned), limit).await;
+        started.elapsed()
+    }
+
+    /// The whole list, page by page.
+    pub async fn all_pages(&mut self, limit: u32) -> Duration {
+        let started = Instant::now();
+        let mut after = None;
+        loop {
+            after = self.read(after, limit).await;
+            if after.is_none() {
+                return started.elapsed();
+            }
+        }
+    }
+
+    /// Where the next page begins, if there is one.
+    async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
+        let page = eligible::Page { after, limit: Some(limit) };
+        page.read(&self.database, Budget::new(TIME)).await.expect("a page").next_after
+    }
+}
+
+async fn claim(
+    connection: &mut PgConnection,
+    subject: &Subject,
+    token: Uuid,
+    may_call_out: bool,
+) -> (String, Option<Uuid>) {
+    sqlx::query_as(
+        "select verdict, held_attempt_id
+         from claim_charge(
+             subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => 'UTC',
+             seconds_to_deadline => 19, may_call_out => $5
+         )",
+    )
+    .bind(&subject.subscription_id)
+    .bind(&subject.request_id)
+    .bind(Uuid::new_v4())
+    .bind(token)
+    .bind(may_call_out)
+    .fetch_one(connection)
+    .await
+    .expect("the claim")
+}
+
+async fn settle(connection: &mut PgConnection, attempt_id: Uuid, token: Uuid) {
+    query(
+        "select state, own, billing_month, charged_at, kept_order, orphaned
+         from settle_charge(
+             attempt_id => $1, token => $2, outcome => 'charged', upstream_status => 201::smallint, platform_order => '{}'
+         )",
+    )
+    .bind(attempt_id)
+    .bind(token)
+    .fetch_one(connection)
+    .await
+    .expect("the settlement");
+}
