@@ -10,13 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute(
-        """
-        create index subscription_in_byte_order on subscription (id collate "C") include (club_id);
-        create index subscription_status_history_in_byte_order on subscription_status_history
-            (subscription_id collate "C", effect_date, create_date) include (status_id);
-        """
-    )
+    op.execute('create index subscription_in_byte_order on subscription (id collate "C") include (club_id)')
     apply("eligible_subscriptions")
 
 
@@ -24,7 +18,6 @@ def downgrade() -> None:
     op.execute(
         """
         drop function eligible_subscriptions(varchar, integer, integer, double precision);
-        drop index subscription_status_history_in_byte_order;
         drop index subscription_in_byte_order;
         """
     )

@@ -54,6 +54,8 @@ struct Session {
 
 impl Session {
     async fn find(connection: &mut PgConnection) -> Self {
+        // A session has plpgsql's settings once it has called a function.
+        connection.execute("do $$ begin end $$").await.expect("an empty block");
         let settings: Vec<(String, Option<String>)> = sqlx::query_as("select name, setting from pg_settings")
             .fetch_all(&mut *connection)
             .await
