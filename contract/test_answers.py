@@ -212,7 +212,7 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("charge", 504, "charge_outcome_unknown"): platform_says(500),
     ("subscribe", 500, "internal_error"): internal_error("subscribe", "club"),
     ("status", 500, "internal_error"): internal_error("status", "subscription_status_history"),
-    ("eligible", 500, "internal_error"): internal_error("eligible", "club"),
+    ("eligible", 500, "internal_error"): internal_error("eligible", "subscription"),
     ("charge", 500, "internal_error"): internal_error("charge", "charge_attempt"),
     **{(operation, 503, "database_unavailable"): database_unavailable(operation) for operation in OPERATIONS},
 }
