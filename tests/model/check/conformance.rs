@@ -1,7 +1,7 @@
 //! Executes what the model explored against the real functions, and compares everything.
 //!
-//! Each transition gets a subscription, request_ids and attempts of its own, so thousands of them are in the database at the
-//! same time, and a statement that touches anything but its own rows is found too.
+//! Each transition has its own subscription, request_ids and attempts, so thousands of them are in the database at the same
+//! time. A statement that changes rows of another transition is found too.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ async fn differences_in(api: &Api, transitions: &[Transition]) -> Vec<String> {
             ));
         }
     }
-    found.extend(ledger.into_iter().map(|(number, rows)| format!("rows of nobody: {number} {rows:?}")));
+    found.extend(ledger.into_iter().map(|(number, rows)| format!("unexpected rows of transition {number} {rows:?}")));
     found
 }
 

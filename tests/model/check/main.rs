@@ -56,7 +56,10 @@ fn whatever_happens_in_whatever_order_the_protocol_holds() {
     let mut verdicts = BTreeSet::new();
     for (bounds, explored) in BOUNDS.iter().zip(&*EXPLORED) {
         report(&format!(
-            "model: {bounds:?}: {} states, {} steps, {} deep, {} properties hold, in {:.1?}",
+            "model: {} subscriptions, {} calls, {} disturbances: {} states, {} steps, {} deep, {} properties hold, {:.1?}",
+            bounds.subscriptions,
+            bounds.calls,
+            bounds.disturbances,
             explored.states,
             explored.steps,
             explored.depth,

@@ -3,8 +3,7 @@
 //! - At most three calls, each under one of two request_ids. One subscription; or two, which share the request_ids.
 //! - Two months. The month ends at any moment, once.
 //! - A call can stop after any step: for good, because its process died, or until anything else has happened, because it was
-//!   frozen or is slow. This needs no step of its own: any call may be the one that takes no step any more, or the next one
-//!   only after everything else.
+//!   frozen or is slow. There is no step for this: in some history, each call takes its next step last, or never.
 //! - An attempt's deadline passes at any moment. The call that holds it sends nothing from then on.
 //! - An order can reach the platform late, or never, and after its call gave up on it. The platform does with it what it
 //!   wants, also if it knows the number: it takes it, refuses it, throttles it, or takes it or not and does not answer.
@@ -97,7 +96,7 @@ pub fn explore(rules: Rules) -> Explored {
 /// The shortest way to violate this property, if there is one.
 pub fn shortest_counterexample(rules: Rules, property: &'static str) -> Option<Counterexample> {
     // The checker looks at whole blocks of states, so what it reports first may be longer than need be: then the search is
-    // repeated below that depth. Sorted states would name the calls anew at every step.
+    // repeated below that depth. Sorted states would give the calls other names at every step.
     let mut shortest: Option<Path<State, Action>> = None;
     loop {
         let mut checker = Protocol::new(Rules { sorted: false, ..rules })

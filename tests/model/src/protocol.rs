@@ -155,7 +155,8 @@ pub enum Action {
     LookAtClock {
         call: u8,
     },
-    /// An order, and its answer. An answer that is slow is the same as a call that is slow to go on.
+    /// An order, and its answer. If they are slow, that is the same as a call that goes on slowly: until then, nothing
+    /// depends on the order but decisions, and here they can be made earlier than they really can.
     Send {
         call: u8,
         subscription: u8,
@@ -511,7 +512,7 @@ impl Model for Protocol {
             }
             Action::ExecuteLate => {
                 let LateStatement::UnderWay { call, statement } = state.late else { return None };
-                // Nobody hears the answer.
+                // Nobody hears the answer. If the subscription is not active, this writes nothing.
                 let unaware = state.calls[usize::from(call)];
                 match statement {
                     Late::Claim => self.claim(&mut state, call, Standing::Active, true),
@@ -557,8 +558,9 @@ impl Model for Protocol {
                 counted().all(|(id, one)| {
                     counted().all(|(other_id, other)| {
                         let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
-                        let one_live = id == other_id || !one.is_live() || !other.is_live();
-                        one.request != other.request || owner(one) == owner(other) && one_live
+                        let (same_request, same_month) = (one.request == other.request, owner(one) == owner(other));
+                        let both_live = id != other_id && one.is_live() && other.is_live();
+                        (!same_request || same_month) && !(both_live && (same_request || same_month))
                     })
                 })
             }),
@@ -590,7 +592,8 @@ impl Model for Protocol {
 }
 
 pub const ONE_ORDER: &str = "never two orders for one subscription and month under different request_ids";
-pub const ONE_OWNER: &str = "a request_id has one subscription and month, and one live attempt";
+pub const ONE_OWNER: &str =
+    "a request_id has one subscription and month, and each request_id and month has one live attempt";
 pub const RECORDED: &str = "an order that is sent has its attempt";
 pub const FOR_GOOD: &str = "what is charged, rejected or not sent stays so, and so what an answer said stays true";
 pub const CHARGED_IS_ORDERED: &str = "what is charged was ordered";
