@@ -558,9 +558,12 @@ impl Model for Protocol {
                 counted().all(|(id, one)| {
                     counted().all(|(other_id, other)| {
                         let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
-                        let (same_request, same_month) = (one.request == other.request, owner(one) == owner(other));
                         let both_live = id != other_id && one.is_live() && other.is_live();
-                        (!same_request || same_month) && !(both_live && (same_request || same_month))
+                        match (one.request == other.request, owner(one) == owner(other)) {
+                            (false, false) => true,
+                            (true, false) => false,
+                            (_, true) => !both_live,
+                        }
                     })
                 })
             }),
