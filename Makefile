@@ -1,8 +1,9 @@
-# What there is to do: run, test, lint, contract, bench, scale, package, check-deploy; fmt and sqlx mend what lint finds.
+# What there is to do: run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx mend what lint
+# finds.
 PYTHON := .venv/bin/python
 BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
+.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
 run: .venv/installed
@@ -12,6 +13,10 @@ run: .venv/installed
 test: .venv/installed
 	TEST_TIMEZONE=UTC $(BESIDE_A_DATABASE) cargo test --locked --workspace
 	TEST_TIMEZONE=America/Sao_Paulo $(BESIDE_A_DATABASE) cargo test --locked -p api-tests
+
+# Part of `make test`: every order of the charge protocol's steps, and each call of a database function in them, tried.
+model: .venv/installed
+	$(BESIDE_A_DATABASE) cargo test --locked -p api-tests --test model
 
 lint: .venv/installed
 	cargo fmt --check

@@ -1,6 +1,13 @@
-//! Every place where a process can die or stop × everything the platform can do × what the caller does next.
+//! Every place where a process can die or stop × everything the platform can do; then one of four things that the caller does.
+//!
+//! This is about what a process does: signals, sockets, the gate before the sending, real time. What the ledger then says to
+//! the caller is the database's, and the model explores all of that, so each of these cells goes on in one way only. The ways
+//! take turns: each of them follows every fate and everything that the platform does.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use api_tests::{Answer, Api, Call, Environment, checker, environment::CHARGE_WITH_FAILPOINTS, eventually, report};
 use ecommerce_stub::{Answer as Reply, Behaviour};
@@ -18,6 +25,8 @@ enum Fate {
     /// By SIGSTOP, until its deadline is past and the caller has gone on.
     FrozenAt(&'static str),
 }
+
+const TIME_TO_SEND: Duration = Duration::from_secs(3);
 
 const FATES: [Fate; 10] = [
     Fate::Lives,
@@ -105,6 +114,8 @@ struct Cell {
 struct Sleeper {
     environment: std::sync::Arc<Environment>,
     call: JoinHandle<Option<Answer>>,
+    /// When it was seen to be stopped; its time to send began before.
+    stopped: Instant,
 }
 
 async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
@@ -148,7 +159,7 @@ async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
             })
             .await;
             assert_eq!(call.is_finished(), place == "sending" && cell.conduct.base_url.is_some());
-            return Some(Sleeper { environment, call });
+            return Some(Sleeper { environment, call, stopped: Instant::now() });
         }
     }
     None
@@ -173,6 +184,8 @@ async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
         let states = api.ledger().await.into_iter().filter(|attempt| attempt.subscription_id == cell.subscription);
         (orders, states.map(|attempt| format!("{} {}", attempt.request_id, attempt.state)).collect())
     };
+    // The ledger's clock is moved, but the process has its own.
+    eventually("its time to send is over", async || sleeper.stopped.elapsed() > TIME_TO_SEND).await;
     let before = of_cell().await;
     sleeper.environment.thaw();
     let answer = sleeper.call.await.unwrap().expect("an answer");
@@ -207,15 +220,30 @@ async fn every_fault_at_every_boundary() {
     let mut orders = 0;
     let mut violations = Vec::new();
     let mut standings: BTreeMap<String, usize> = BTreeMap::new();
+    let cells: Vec<(Fate, Conduct, Sequel)> = (0..)
+        .zip(FATES)
+        .flat_map(|(row, fate)| (row..).zip(conducts()).map(move |(place, conduct)| (fate, conduct, place)))
+        .map(|(fate, conduct, place)| (fate, conduct, SEQUELS[place % SEQUELS.len()]))
+        .collect();
     for sequel in SEQUELS {
-        let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "3000"), ("RUST_LOG", "warn")]).await;
-        let cells: Vec<Cell> = FATES
-            .into_iter()
-            .flat_map(|fate| conducts().into_iter().map(move |conduct| (fate, conduct)))
+        for fate in FATES {
+            assert!(cells.iter().any(|cell| (cell.0, cell.2) == (fate, sequel)), "{fate:?} without {sequel:?}");
+        }
+        for conduct in conducts() {
+            let met = cells.iter().any(|cell| (cell.1.name, cell.2) == (conduct.name, sequel));
+            assert!(met, "{} without {sequel:?}", conduct.name);
+        }
+    }
+    for sequel in SEQUELS {
+        let timeout = TIME_TO_SEND.as_millis().to_string();
+        let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", &timeout), ("RUST_LOG", "warn")]).await;
+        let cells: Vec<Cell> = cells
+            .iter()
+            .filter(|cell| cell.2 == sequel)
             .enumerate()
-            .map(|(index, (fate, conduct))| Cell {
-                fate,
-                conduct,
+            .map(|(index, (fate, conduct, _))| Cell {
+                fate: *fate,
+                conduct: conduct.clone(),
                 subscription: format!("cell-{index:03}"),
                 first: format!("cell-{index:03}-first"),
                 second: format!("cell-{index:03}-second"),

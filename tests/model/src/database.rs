@@ -1,0 +1,351 @@
+//! The ledger, and the database functions of the protocol: what migrations/sql says, as functions on a small value.
+//!
+//! Each function here is one step. In PostgreSQL, `claim_charge()` is several statements. That is the same, because:
+//!
+//! - A replay or a refusal is decided by one statement, which sees one moment, and nothing is written.
+//! - To open or to take over, it locks the subscription's row and looks again. From this look to the commit, no other claim
+//!   for the subscription and no DELETE or TRUNCATE comes between. A claim for another subscription can only collide on the
+//!   request_id, and there the unique index decides: the later one inserts nothing and looks again.
+//! - `settle_charge()` and `resolve_charge()` do not take that lock. They can come between the second look and a take-over,
+//!   so the take-over tests the row that it updates. [`Claims::InTwoSteps`](crate::protocol::Claims::InTwoSteps)
+//!   shows that this is needed, and that it is enough.
+
+use crate::protocol::Variant;
+
+/// Calls, and so attempts: each call opens at most one.
+pub const CALLS: usize = 3;
+/// One more, for the call that shows a way forward.
+pub const FRESH: u8 = CALLS as u8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttemptState {
+    InFlight,
+    Charged,
+    Rejected,
+    NotSent,
+    Unknown,
+}
+
+impl AttemptState {
+    /// The database's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Charged => "charged",
+            Self::Rejected => "rejected",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who holds an attempt. A call keeps its token when it is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Token {
+    Call(u8),
+    /// Of a decision: nobody else has it.
+    Person,
+}
+
+/// A row of the ledger. Its id is that of the call that opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attempt {
+    pub subscription: u8,
+    pub month: u8,
+    pub request: u8,
+    /// As stored: in flight past the deadline is still `InFlight` here.
+    pub state: AttemptState,
+    pub possibly_sent: bool,
+    pub token: Token,
+    /// Only of an attempt in flight.
+    pub past_deadline: bool,
+    /// An acceptance arrived after it had ended otherwise.
+    pub late_order: bool,
+    /// Its subscription was deleted.
+    pub orphaned: bool,
+    /// The orphan has given back its month and its request_id.
+    pub released: bool,
+}
+
+impl Attempt {
+    /// It holds its month and its request_id.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, AttemptState::InFlight | AttemptState::Unknown | AttemptState::Charged)
+    }
+
+    /// Its outcome is unknown: so it is in the view `charge_ledger`.
+    pub fn is_unknown(&self) -> bool {
+        self.state == AttemptState::Unknown || self.state == AttemptState::InFlight && self.past_deadline
+    }
+}
+
+/// What a claim finds of its subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Standing {
+    Active,
+    /// Or paused, or of an inactive club.
+    Cancelled,
+    /// Active, without a customer to send.
+    Nameless,
+    Absent,
+}
+
+impl Standing {
+    pub const ALL: [Self; 4] = [Self::Active, Self::Cancelled, Self::Nameless, Self::Absent];
+}
+
+/// The database at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Database {
+    pub month: u8,
+    pub attempts: [Option<Attempt>; CALLS + 1],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    Claimed,
+    AlreadyCharged,
+    InProgress,
+    OutcomeUnknown,
+    Undecidable,
+    NotChargeable,
+    NoTime,
+    RequestIdReused,
+    SubscriptionNotFound,
+}
+
+impl Verdict {
+    pub const ALL: [Self; 9] = [
+        Self::Claimed,
+        Self::AlreadyCharged,
+        Self::InProgress,
+        Self::OutcomeUnknown,
+        Self::Undecidable,
+        Self::NotChargeable,
+        Self::NoTime,
+        Self::RequestIdReused,
+        Self::SubscriptionNotFound,
+    ];
+
+    /// The database's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::AlreadyCharged => "already_charged",
+            Self::InProgress => "in_progress",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Undecidable => "undecidable",
+            Self::NotChargeable => "not_chargeable",
+            Self::NoTime => "no_time",
+            Self::RequestIdReused => "request_id_reused",
+            Self::SubscriptionNotFound => "subscription_not_found",
+        }
+    }
+}
+
+/// A call of `claim_charge()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    pub call: u8,
+    pub subscription: u8,
+    pub request: u8,
+    pub standing: Standing,
+    pub may_call_out: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub verdict: Verdict,
+    pub month: u8,
+    /// The month's live attempt.
+    pub held: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub state: AttemptState,
+    pub own: bool,
+    pub month: u8,
+    pub orphaned: bool,
+}
+
+/// What a look finds: a verdict, or something to write.
+pub enum Look {
+    Decided(Verdict),
+    Open,
+    TakeOver(u8),
+}
+
+/// How often `claim_charge()` writes and looks again.
+const WRITES: usize = 5;
+
+impl Database {
+    pub fn attempts(&self) -> impl Iterator<Item = (u8, &Attempt)> {
+        (0..).zip(&self.attempts).filter_map(|(id, attempt)| Some((id, attempt.as_ref()?)))
+    }
+
+    pub fn attempt(&self, id: u8) -> &Attempt {
+        self.attempts[usize::from(id)].as_ref().expect("a call holds an attempt that exists")
+    }
+
+    fn attempt_mut(&mut self, id: u8) -> &mut Attempt {
+        self.attempts[usize::from(id)].as_mut().expect("a call holds an attempt that exists")
+    }
+
+    /// migrations/sql/claim_charge.sql
+    pub fn claim(&mut self, claim: Claim, variant: Variant) -> Claimed {
+        for _ in 0..WRITES {
+            let (look, month, held) = self.look(claim, variant);
+            match look {
+                Look::Decided(verdict) => return Claimed { verdict, month, held },
+                Look::TakeOver(id) => self.take_over(id, claim.call, variant),
+                Look::Open => self.open(claim, month, variant),
+            }
+        }
+        let (look, month, held) = self.look(claim, variant);
+        match look {
+            Look::Decided(verdict) => Claimed { verdict, month, held },
+            Look::Open | Look::TakeOver(_) => Claimed { verdict: Verdict::InProgress, month, held },
+        }
+    }
+
+    /// What it finds, the call's month, and the month's live attempt.
+    pub fn look(&self, claim: Claim, variant: Variant) -> (Look, u8, Option<u8>) {
+        let used = || {
+            let of_request = |attempt: &&Attempt| attempt.request == claim.request && !attempt.orphaned;
+            self.attempts().map(|(_, attempt)| attempt).filter(of_request)
+        };
+        let own = || used().filter(|attempt| attempt.subscription == claim.subscription);
+        let own_live = own().any(Attempt::is_live);
+        let first_month = if variant == Variant::MonthOfTheCall { None } else { own().map(|own| own.month).min() };
+        let month = first_month.unwrap_or(self.month);
+        let holds = |attempt: &Attempt| {
+            (attempt.subscription, attempt.month) == (claim.subscription, month)
+                && attempt.is_live()
+                && !attempt.orphaned
+                && (variant != Variant::SecondRequestWhileUnknown
+                    || !attempt.is_unknown()
+                    || attempt.request == claim.request)
+        };
+        let live = self.attempts().find(|(_, attempt)| holds(attempt));
+
+        let by_another = used().any(|attempt| attempt.subscription != claim.subscription);
+
+        // The first line that fits decides.
+        let decided = if claim.standing == Standing::Absent {
+            Some(Verdict::SubscriptionNotFound)
+        } else if !own_live && (by_another || month < self.month) {
+            Some(Verdict::RequestIdReused)
+        } else if let Some((_, live)) = live {
+            if live.state == AttemptState::Charged {
+                Some(Verdict::AlreadyCharged)
+            } else if !live.is_unknown() {
+                let own = live.token == Token::Call(claim.call);
+                Some(if own { Verdict::Claimed } else { Verdict::InProgress })
+            } else if live.request != claim.request {
+                Some(Verdict::OutcomeUnknown)
+            } else if claim.standing == Standing::Cancelled {
+                Some(Verdict::Undecidable)
+            } else {
+                None
+            }
+        } else if claim.standing != Standing::Active {
+            Some(Verdict::NotChargeable)
+        } else {
+            None
+        };
+        let look = match (decided, live) {
+            (Some(verdict), _) => Look::Decided(verdict),
+            (None, _) if !claim.may_call_out => Look::Decided(Verdict::NoTime),
+            (None, Some((id, _))) => Look::TakeOver(id),
+            (None, None) => Look::Open,
+        };
+        (look, month, live.map(|(id, _)| id))
+    }
+
+    /// The update of a take-over, which tests the row that it updates.
+    pub fn take_over(&mut self, id: u8, call: u8, variant: Variant) {
+        let attempt = self.attempt_mut(id);
+        if attempt.is_unknown() || variant == Variant::UntestedTakeOver {
+            attempt.state = AttemptState::InFlight;
+            attempt.possibly_sent = variant != Variant::ForgetfulTakeOver;
+            attempt.token = Token::Call(call);
+            attempt.past_deadline = false;
+        }
+    }
+
+    /// The insert, which the primary key and the two unique indexes may refuse. Then orphans are released.
+    fn open(&mut self, Claim { call, subscription, request, .. }: Claim, month: u8, variant: Variant) {
+        let holds = |attempt: &Attempt| {
+            let month_index = variant != Variant::SecondRequestWhileUnknown
+                && (attempt.subscription, attempt.month) == (subscription, month);
+            attempt.is_live() && !attempt.released && (month_index || attempt.request == request)
+        };
+        if self.attempts[usize::from(call)].is_none() && !self.attempts().any(|(_, attempt)| holds(attempt)) {
+            self.attempts[usize::from(call)] = Some(Attempt {
+                subscription,
+                month,
+                request,
+                state: AttemptState::InFlight,
+                possibly_sent: false,
+                token: Token::Call(call),
+                past_deadline: false,
+                late_order: false,
+                orphaned: false,
+                released: false,
+            });
+        } else {
+            for attempt in self.attempts.iter_mut().flatten() {
+                let in_the_way = attempt.subscription == subscription || attempt.request == request;
+                attempt.released |= attempt.orphaned && attempt.is_live() && in_the_way;
+            }
+        }
+    }
+
+    /// migrations/sql/settle_charge.sql
+    pub fn settle(&mut self, id: u8, call: u8, outcome: AttemptState, variant: Variant) -> Settled {
+        let attempt = self.attempt_mut(id);
+        let own = attempt.token == Token::Call(call) || variant == Variant::UnfencedSettle;
+        if outcome == AttemptState::Charged {
+            match attempt.state {
+                AttemptState::InFlight | AttemptState::Unknown => {
+                    attempt.state = AttemptState::Charged;
+                    attempt.token = Token::Call(call);
+                    attempt.past_deadline = false;
+                }
+                AttemptState::Charged => {}
+                AttemptState::Rejected | AttemptState::NotSent => attempt.late_order = true,
+            }
+        } else if attempt.state == AttemptState::InFlight && own {
+            let uncertain = match variant {
+                Variant::UnfencedSettle => false,
+                Variant::RepeatReopens => attempt.past_deadline,
+                Variant::RefusalEndsARepeat if outcome == AttemptState::Rejected => attempt.past_deadline,
+                _ => attempt.possibly_sent || attempt.past_deadline,
+            };
+            attempt.state = if uncertain { AttemptState::Unknown } else { outcome };
+            attempt.past_deadline = false;
+        }
+        let Attempt { state, token, month, orphaned, .. } = *attempt;
+        Settled { state, own: token == Token::Call(call), month, orphaned }
+    }
+
+    /// migrations/sql/resolve_charge.sql; false if it refuses.
+    pub fn resolve(&mut self, id: u8, outcome: AttemptState) -> bool {
+        let attempt = self.attempt_mut(id);
+        let resolvable = attempt.is_unknown();
+        if resolvable {
+            attempt.state = outcome;
+            attempt.token = Token::Person;
+            attempt.past_deadline = false;
+        }
+        resolvable
+    }
+
+    /// DELETE of a subscription, and the trigger in migrations/sql/subscription_deletion.sql.
+    pub fn delete(&mut self, subscription: u8) {
+        for attempt in self.attempts.iter_mut().flatten().filter(|attempt| attempt.subscription == subscription) {
+            attempt.orphaned = true;
+        }
+    }
+}

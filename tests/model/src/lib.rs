@@ -1,0 +1,122 @@
+//! The charge protocol as a model: every order in which its steps can happen, within these bounds.
+//!
+//! - At most three calls, each under one of two request_ids. One subscription; or two, which share the request_ids.
+//! - Two months. The month ends at any moment, once.
+//! - A call can stop after any step: for good, because its process died, or until anything else has happened, because it was
+//!   frozen or is slow. There is no step for this: in some history, each call takes its next step last, or never.
+//! - An attempt's deadline passes at any moment. The call that holds it sends nothing from then on.
+//! - An order can reach the platform late, or never, and after its call gave up on it. The platform does with it what it
+//!   wants, also if it knows the number: it takes it, refuses it, throttles it, or takes it or not and does not answer.
+//! - One statement of a history can reach the database late, after its call has sent it again, gone on or died; or never. This
+//!   is a lost answer (the statement was executed) as well as a lost statement.
+//! - A claim finds the subscription active, cancelled, without a customer, or absent: it can change at any moment and any
+//!   number of times, so this need not be part of the state. A deletion orphans the attempts there are; then the subscription
+//!   is made again. Attempts of one deletion at a time are in a state.
+//! - With three calls, a history has a late statement or a deletion. With two calls it has both.
+//! - A person decides about what is unresolved, and says what is true: that there is an order if the platform has one, else
+//!   that there is none, when none is under way either.
+//!
+//! What cannot be told apart later is one state. Request_ids, subscriptions and calls are interchangeable, so states that
+//! differ only in which is which are one.
+//!
+//! [`database`] has the functions of migrations/sql as functions of a small value, [`protocol`] the steps and what must hold.
+//! What is explored here is executed against the real functions by the test program in check/.
+
+mod canonical;
+pub mod database;
+pub mod protocol;
+mod text;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
+
+pub use database::Verdict;
+use protocol::{Action, Protocol, State, lock};
+pub use protocol::{Bounds, Claims, Rules, Sending, Transition, Variant};
+
+/// What was found by exploring everything.
+pub struct Explored {
+    pub states: usize,
+    pub steps: usize,
+    pub depth: usize,
+    pub time: Duration,
+    /// What must always hold, and does.
+    pub holds: Vec<&'static str>,
+    /// What must always hold, and does not.
+    pub violated: Vec<Counterexample>,
+    /// What must be reachable, and is not.
+    pub unreached: Vec<&'static str>,
+    pub verdicts: Vec<Verdict>,
+    /// Every distinct call of a database function.
+    pub transitions: BTreeSet<Transition>,
+}
+
+/// How a property is violated.
+pub struct Counterexample {
+    pub property: &'static str,
+    /// Each step, and the ledger after it.
+    pub steps: Vec<(String, String)>,
+}
+
+/// Explores every state.
+pub fn explore(rules: Rules) -> Explored {
+    let began = Instant::now();
+    let checker = Protocol::new(rules).checker().threads(2).spawn_bfs().join();
+    let mut discoveries = checker.discoveries();
+    let (mut holds, mut violated, mut unreached) = (Vec::new(), Vec::new(), Vec::new());
+    for property in checker.model().properties() {
+        let found = discoveries.remove(property.name);
+        match (property.expectation, found) {
+            (Expectation::Always | Expectation::Eventually, None) => holds.push(property.name),
+            (Expectation::Always | Expectation::Eventually, Some(path)) => {
+                violated.push(Counterexample::new(property.name, path));
+            }
+            (Expectation::Sometimes, None) => unreached.push(property.name),
+            (Expectation::Sometimes, Some(_)) => {}
+        }
+    }
+    let transitions = lock(&checker.model().transitions).iter().map(|transition| transition.renamed()).collect();
+    Explored {
+        states: checker.unique_state_count(),
+        steps: checker.state_count(),
+        depth: checker.max_depth(),
+        time: began.elapsed(),
+        holds,
+        violated,
+        unreached,
+        verdicts: lock(&checker.model().verdicts).iter().copied().collect(),
+        transitions,
+    }
+}
+
+/// The shortest way to violate this property, if there is one.
+pub fn shortest_counterexample(rules: Rules, property: &'static str) -> Option<Counterexample> {
+    // The checker looks at whole blocks of states, so what it reports first may be longer than need be: then the search is
+    // repeated below that depth. Sorted states would give the calls other names at every step.
+    let mut shortest: Option<Path<State, Action>> = None;
+    loop {
+        let mut checker = Protocol::new(Rules { sorted: false, ..rules })
+            .checker()
+            .finish_when(HasDiscoveries::AnyOf([property].into()));
+        if let Some(path) = &shortest {
+            checker = checker.target_max_depth(path.clone().into_states().len());
+        }
+        match checker.spawn_bfs().join().discovery(property) {
+            Some(path) => shortest = Some(path),
+            None => return shortest.map(|path| Counterexample::new(property, path)),
+        }
+    }
+}
+
+impl Counterexample {
+    fn new(property: &'static str, path: Path<State, Action>) -> Self {
+        let (states, actions): (Vec<_>, Vec<_>) = path.into_vec().into_iter().unzip();
+        let after = states.iter().skip(1).map(State::to_string);
+        let steps = actions.into_iter().flatten().map(|action| action.to_string()).zip(after).collect();
+        Self { property, steps }
+    }
+}
