@@ -54,7 +54,7 @@ pub struct Claimed {
 
 /// The attempt that holds a month.
 pub struct LiveAttempt {
-    id: Uuid,
+    pub id: Uuid,
     pub request_id: RequestId,
     pub month: BillingMonth,
     pub customer_id: String,
@@ -63,12 +63,6 @@ pub struct LiveAttempt {
     pub order: Option<Box<RawValue>>,
     /// Until its deadline, at least 1.
     pub seconds_left: u64,
-}
-
-impl LiveAttempt {
-    pub fn id(&self) -> Uuid {
-        self.id
-    }
 }
 
 /// A charge that the ledger has.

@@ -81,7 +81,7 @@ impl Charging {
         let outcome = self.platform.send(&order, call_out).await;
         boundary!("answered");
         let settlement = Settlement {
-            attempt_id: attempt.id(),
+            attempt_id: attempt.id,
             token: claim.token(),
             state: state_after(&outcome),
             upstream_status: outcome.upstream_status(),
@@ -147,7 +147,7 @@ fn state_after(outcome: &Outcome) -> ChargeState {
 
 /// Logs the attempt's outcome, once, and says it to the caller.
 fn conclude(attempt: &LiveAttempt, outcome: &Outcome, settled: Result<Settled, Error>) -> Result<Charged, Error> {
-    let (attempt_id, request_id) = (attempt.id(), &attempt.request_id);
+    let (attempt_id, request_id) = (attempt.id, &attempt.request_id);
     let upstream_status = outcome.upstream_status();
     let sent = state_after(outcome);
     let unknown = || Error::OutcomeUnknown { request_id: request_id.clone().into() };

@@ -19,7 +19,6 @@ const LARGEST_BODY: usize = 6 * 1024 * 1024 - 8 * 1024;
 const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
 /// Which part of the list.
-#[derive(Default)]
 pub struct Page {
     /// Ids after this one, by bytes.
     pub after: Option<String>,
