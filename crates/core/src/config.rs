@@ -57,7 +57,7 @@ struct File {
     cors_allow_origin: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct DatabaseBlock {
     db_user: String,
@@ -67,20 +67,6 @@ struct DatabaseBlock {
     db_name: String,
     sslmode: Option<String>,
     sslrootcert: Option<String>,
-}
-
-impl Default for DatabaseBlock {
-    fn default() -> Self {
-        Self {
-            db_user: String::new(),
-            db_password: None,
-            db_host: String::new(),
-            db_port: Value::Null,
-            db_name: String::new(),
-            sslmode: None,
-            sslrootcert: None,
-        }
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -188,7 +174,7 @@ impl Settings {
             Secret::Value(value) => {
                 DatabaseSettings { options: options.password(value.expose_secret()), password: None }
             }
-            Secret::Kept(reference) => DatabaseSettings { options, password: Some(reference) },
+            Secret::Reference(reference) => DatabaseSettings { options, password: Some(reference) },
         })
     }
 
