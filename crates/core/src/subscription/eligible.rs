@@ -49,11 +49,11 @@ impl Page {
     }
 
     pub async fn read(&self, database: &Database, time: Budget) -> Result<Eligible, Error> {
-        self.fit(&database.ask(self, time).await?)
+        self.fit(database.ask(self, time).await?.iter().flatten())
     }
 
     /// A page that would be too large for an answer ends early; the whole list is refused if it is.
-    fn fit(&self, ids: &[String]) -> Result<Eligible, Error> {
+    fn fit<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Eligible, Error> {
         let mut json = vec![b'['];
         let mut size = "[],".len();
         let mut last: Option<&String> = None;
@@ -84,9 +84,10 @@ fn closed(mut json: Vec<u8>) -> Result<String, Error> {
 }
 
 impl Query for Page {
-    type Answer = Vec<String>;
+    /// Chunks of ids.
+    type Answer = Vec<Vec<String>>;
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Vec<String>> {
+    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         sqlx::query_scalar!(
             r#"select eligible_subscriptions(after_id => $1, at_most => $2, enough_bytes => $3, seconds => $4) as "ids!""#,
             self.after,
@@ -95,7 +96,7 @@ impl Query for Page {
             TOO_MANY_BYTES,
             time.left().as_secs_f64()
         )
-        .fetch_one(connection)
+        .fetch_all(connection)
         .await
     }
 }
