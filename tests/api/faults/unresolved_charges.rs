@@ -47,7 +47,7 @@ async fn unresolved_charges_are_listed_with_the_minutes_since() {
 #[tokio::test]
 async fn the_schedule_counts_unresolved_charges() {
     let api = Api::start().await;
-    let event: Value = serde_json::from_str(include_str!("../../deploy/unresolved-charges-event.json")).unwrap();
+    let event: Value = serde_json::from_str(include_str!("../../../deploy/unresolved-charges-event.json")).unwrap();
     let charge = api.environment("charge").await;
     for waiting in 0..2 {
         if waiting == 1 {
