@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use lambda_http::{
     Adapter, LambdaEvent, Request, RequestExt,
     http::{
@@ -22,11 +22,13 @@ use lambda_http::{
     tower::ServiceExt,
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::{Serialize, de::IgnoredAny};
 use tracing::Instrument;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     Error,
+    clock::Budget,
     config::{ConfigError, Settings},
     database::Database,
     http::{self, Reply},
@@ -53,13 +55,51 @@ impl State for Database {
     }
 }
 
-/// Serves one function. A setting that is missing or wrong ends it with one line that says so.
+/// Serves a function that the gateway calls.
 pub async fn run<S, H, F>(handler: H) -> Result<(), lambda_http::Error>
 where
     S: State,
     H: Fn(Arc<S>, Request) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Error>> + Send + 'static,
 {
+    let (state, cors_allow_origin) = start::<S>();
+    let service = service_fn(move |request: Request| {
+        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
+        async move {
+            let reply = respond(request, origin, move |request| handler(state, request)).await;
+            Ok::<_, lambda_http::Error>(reply)
+        }
+    });
+    lambda_runtime::run_concurrent(Adapter::from(service).map_request(without_traps)).await
+}
+
+/// Serves a function that a schedule calls. It reads nothing of the event. An error fails the invocation: Lambda counts
+/// it and tries again.
+pub async fn run_scheduled<S, H, F, R>(handler: H) -> Result<(), lambda_http::Error>
+where
+    S: State,
+    H: Fn(Arc<S>, Budget) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    let (state, _) = start::<S>();
+    let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
+        let span = tracing::error_span!("invocation", requestId = event.context.request_id);
+        let work = handler(Arc::clone(&state), Budget::until_lambda_deadline(event.context.deadline));
+        let logged = async move {
+            work.await.inspect_err(|error| {
+                let source = std::error::Error::source(error);
+                tracing::error!(error.code = error.kind().1, error = source, "failed");
+            })
+        };
+        logged.map_err(lambda_http::Error::from).instrument(span)
+    });
+    lambda_runtime::run_concurrent(service).await
+}
+
+/// Reads the settings and opens connections. A setting that is missing or wrong ends the process with one line that
+/// says so.
+fn start<S: State>() -> (Arc<S>, HeaderValue) {
     #[cfg(feature = "failpoints")]
     std::mem::forget(fail::FailScenario::setup());
     log_to_stdout();
@@ -77,15 +117,7 @@ where
         }
         warming.warm().await;
     });
-
-    let service = service_fn(move |request: Request| {
-        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
-        async move {
-            let reply = respond(request, origin, move |request| handler(state, request)).await;
-            Ok::<_, lambda_http::Error>(reply)
-        }
-    });
-    lambda_runtime::run_concurrent(Adapter::from(service).map_request(without_traps)).await
+    (state, cors_allow_origin)
 }
 
 /// lambda_http panics over events that have no place in an HTTP request, before any handler of ours is called. What can

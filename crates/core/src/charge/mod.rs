@@ -91,11 +91,11 @@ impl Charging {
         boundary!("settled");
         conclude(&attempt, &outcome, settled)
     }
+}
 
-    /// How many charges need a person.
-    pub async fn unresolved(&self, time: Budget) -> Result<i64, Error> {
-        self.database.ask(&UnresolvedCharges, time).await
-    }
+/// How many charges need a person.
+pub async fn count_unresolved(database: &Database, time: Budget) -> Result<i64, Error> {
+    database.ask(&UnresolvedCharges, time).await
 }
 
 enum Decision {
