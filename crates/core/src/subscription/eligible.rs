@@ -15,14 +15,15 @@ const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
 impl Page {
     pub async fn read(&self, database: &Database, time: Budget) -> Result<Eligible, Error> {
-        self.fit(&database.ask(self, time).await?)
+        self.fit(database.ask(self, time).await?.iter().flatten())
     }
 }
 
 impl Query for Page {
-    type Answer = Vec<String>;
+    /// Chunks of ids.
+    type Answer = Vec<Vec<String>>;
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Vec<String>> {
+    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         sqlx::query_scalar!(
             r#"select eligible_subscriptions(after_id => $1, at_most => $2, enough_bytes => $3, seconds => $4) as "ids!""#,
             self.after,
@@ -31,7 +32,7 @@ impl Query for Page {
             TOO_MANY_BYTES,
             time.left().as_secs_f64()
         )
-        .fetch_one(connection)
+        .fetch_all(connection)
         .await
     }
 }

@@ -39,7 +39,7 @@ impl Page {
     }
 
     /// A page that would be too large for an answer ends early; the whole list is refused if it is.
-    pub(super) fn fit(&self, ids: &[String]) -> Result<Eligible, Error> {
+    pub(super) fn fit<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Eligible, Error> {
         let mut json = vec![b'['];
         let mut size = "[],".len();
         let mut last: Option<&String> = None;
