@@ -32,7 +32,7 @@ pub enum Error {
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
     RequestIdReused,
     #[error("The e-commerce platform refused the order. The month stays open.")]
-    OrderRejected { upstream_status: u16 },
+    OrderRejected { upstream_status: Option<u16> },
     #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
@@ -88,7 +88,7 @@ impl Error {
             Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
                 extra.request_id = Some(request_id);
             }
-            Self::OrderRejected { upstream_status } => extra.upstream_status = Some(*upstream_status),
+            Self::OrderRejected { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
             | Self::ClubNotFound

@@ -81,12 +81,6 @@ impl fmt::Display for RequestId {
     }
 }
 
-impl From<RequestId> for String {
-    fn from(request_id: RequestId) -> Self {
-        request_id.0
-    }
-}
-
 impl RequestId {
     pub fn parse(value: &str) -> Result<Self, Error> {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
