@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -38,15 +38,19 @@ impl SubscriptionId {
 }
 
 /// The customer's id at the e-commerce platform. It never enters a log line, so it has no `Debug`.
-#[derive(Serialize)]
-#[serde(transparent)]
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String")]
 pub struct CustomerId(String);
 
-impl CustomerId {
-    pub fn parse(value: &str) -> Result<Self, Error> {
-        opaque_id("customer_id", value).map(Self)
-    }
+impl TryFrom<String> for CustomerId {
+    type Error = Error;
 
+    fn try_from(value: String) -> Result<Self, Error> {
+        opaque_id("customer_id", &value).map(Self)
+    }
+}
+
+impl CustomerId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
