@@ -20,7 +20,7 @@ pub type Reply = Response<Body>;
 pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Error> {
     let value = match request.path_parameters().first(name) {
         Some(value) => value.to_owned(),
-        // A call without a route of the gateway's, such as a function's own URL.
+        // No route of a gateway matched: the call came through a function URL.
         None => from_raw_path(request.raw_http_path(), template, name)?,
     };
     if gateway_decodes(request) {
@@ -32,8 +32,8 @@ pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Err
         .map_err(|_| Error::invalid(format!("the path's {name} must be UTF-8")))
 }
 
-/// REST APIs and function URLs hand on paths as they were sent; an HTTP API's routes are decoded before we see them.
-/// `cargo lambda watch` sends the events of an HTTP API, but like a function URL, whose route is `$default`.
+/// An HTTP API decodes path parameters. A REST API and a function URL pass them on as sent. So does
+/// `cargo lambda watch`, whose events are an HTTP API's with a function URL's route, `$default`.
 fn gateway_decodes(request: &Request) -> bool {
     match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => {
@@ -43,7 +43,7 @@ fn gateway_decodes(request: &Request) -> bool {
     }
 }
 
-/// From the end, because a stage or a base path may stand before.
+/// Matches from the end, because a stage or a base path may come first.
 fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error> {
     let mut found = None;
     let mut segments = path.trim_end_matches('/').rsplit('/');
@@ -59,7 +59,7 @@ fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error
     found.ok_or_else(|| Error::Internal(format!("{template} has no {name}").into()))
 }
 
-/// A parameter of the query; the first, if it stands there more than once.
+/// The first query parameter of this name.
 pub fn query(request: &Request, name: &str) -> Option<String> {
     request.query_string_parameters_ref().and_then(|query| query.first(name)).map(ToOwned::to_owned)
 }
@@ -96,7 +96,7 @@ fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
 
 /// The time that Lambda leaves this invocation.
 pub fn time_left(request: &Request) -> Budget {
-    Budget::until_lambda_deadline(request.lambda_context_ref().map_or(0, |context| context.deadline))
+    Budget::until_lambda_deadline(request.lambda_context().deadline)
 }
 
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
@@ -104,11 +104,11 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
     Ok(answer(status, "application/json", body))
 }
 
-/// A JSON array that is text already, with the way to its next page if there is one: of so many, after that one.
+/// A JSON array that is already text. `next` is the limit of the next page and the id that it starts after.
 pub fn list(json: String, next: Option<(u32, String)>) -> Result<Reply, Error> {
     let mut reply = answer(StatusCode::OK, "application/json", json);
     if let Some((limit, after)) = next {
-        // Relative to the request, whatever stage or base path that was sent to.
+        // Relative to the request, so it works under any stage or base path.
         let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
         let link = HeaderValue::try_from(format!("<?limit={limit}&after={after}>; rel=\"next\""));
         reply.headers_mut().insert(LINK, link.map_err(|error| Error::Internal(error.into()))?);
@@ -116,7 +116,7 @@ pub fn list(json: String, next: Option<(u32, String)>) -> Result<Reply, Error> {
     Ok(reply)
 }
 
-/// RFC 9457. `instance` is the invocation's id, under which the log has more.
+/// RFC 9457. `instance` is the invocation's id, which the log has too.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -140,7 +140,7 @@ pub fn problem(error: &Error, invocation: &str) -> Reply {
         instance: format!("urn:uuid:{invocation}"),
         extra: error.extra(),
     };
-    // Strings and numbers alone always serialize.
+    // Strings and numbers always serialize.
     let mut reply = answer(status, "application/problem+json", serde_json::to_string(&problem).unwrap_or_default());
     if let Some(seconds) = problem.extra.retry_after {
         reply.headers_mut().insert(RETRY_AFTER, seconds.into());

@@ -1,4 +1,4 @@
-//! The shop's e-commerce platform: what is sent to it, and what its answer, or the lack of one, says about an order.
+//! The shop's e-commerce platform: what is sent to it, and what its answer or its silence says about an order.
 
 use std::{
     io,
@@ -31,12 +31,12 @@ use crate::{
     model::RequestId,
 };
 
-/// A connection that was idle for longer may have been closed by the platform, or died in a freeze. Node's servers,
-/// the least patient of the common ones, close after five seconds.
+/// A connection that is idle for longer may be closed by the platform or dead after a freeze. Node's servers, the least
+/// patient of the common ones, close after five seconds.
 const IDLE: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// An order is a few hundred bytes. A longer one is not handed on: with it, no message to the database is over 16 KB.
+/// An order is a few hundred bytes. A longer one is dropped, so that no message to the database is over 16 KB.
 const LARGEST_ORDER: usize = 12 * 1024;
 
 /// An order as the platform takes it: its number in the path, the rest in the body.
@@ -82,7 +82,7 @@ fn state_of(status: u16) -> ChargeState {
 
 pub struct Platform {
     settings: EcommerceSettings,
-    /// Made when it is first needed, like the client: by then Lambda has been asked for the first request.
+    /// Made on first use, like the client: by then the runtime has asked for the first request.
     tls: OnceLock<rustls::ClientConfig>,
     client: Mutex<Option<CachedClient>>,
 }
@@ -192,7 +192,7 @@ fn tls() -> rustls::ClientConfig {
 fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
     Client::builder()
         .user_agent(concat!("beer-club/", env!("CARGO_PKG_VERSION")))
-        // Root certificates are compiled in; what the sessions resume with is shared by every client made from this.
+        // Root certificates are compiled in. Clients made from this share its TLS sessions.
         .tls_backend_preconfigured(tls.clone())
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -249,7 +249,7 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// Whether an order's body was handed to the connection, decided once: it is handed over, or it never will be.
+/// Decides, once, whether an order's body is handed to the connection.
 #[derive(Clone)]
 struct Gate {
     state: Arc<AtomicU8>,
@@ -265,12 +265,12 @@ impl Gate {
         Self { state: Arc::new(AtomicU8::new(OPEN)), budget }
     }
 
-    /// Lets the body through, unless the budget is over: this is the last moment before the bytes are written.
+    /// Lets the body through, unless the budget is over. It is called right before the bytes are written.
     fn pass(&self) -> bool {
         !self.budget.is_over() && self.leave_open_for(PASSED)
     }
 
-    /// Closes the gate. True if nothing passed before, and so nothing was or will be sent.
+    /// Closes the gate. True if nothing passed: then nothing was sent or will be.
     fn close(&self) -> bool {
         self.leave_open_for(CLOSED)
     }
@@ -280,7 +280,7 @@ impl Gate {
     }
 }
 
-/// A body behind a gate. A request whose body is withheld is no order: its head announces a length that never comes.
+/// A body behind a gate. A request without its body is not an order: its head announces a length that never comes.
 struct GatedBody {
     content: Option<Bytes>,
     gate: Gate,

@@ -19,9 +19,9 @@ use crate::{
     model::{RequestId, SubscriptionId},
 };
 
-/// What is left of the function's time after calling out: to settle, on a new connection if need be.
+/// Time that is kept after calling out: to settle, on a new connection if need be.
 const TO_SETTLE: Duration = Duration::from_secs(4);
-/// A call-out that has less than this (or than the configured timeout, if that is less) is not begun.
+/// A call-out begins only with this much time, or with the configured timeout if that is less.
 const SHORTEST_CALL_OUT: Duration = Duration::from_secs(2);
 
 /// What the charge function keeps from one request to the next.
@@ -48,7 +48,7 @@ impl State for Charging {
 /// The month's charge.
 pub struct Charged {
     pub charge: Charge,
-    /// It was there before this call.
+    /// Whether it was there before this call.
     pub already: bool,
 }
 
@@ -60,7 +60,7 @@ impl Charging {
         request_id: RequestId,
         time: Budget,
     ) -> Result<Charged, Error> {
-        // It runs from before the claim, so it is over before the attempt's deadline is, and by then all is settled.
+        // Runs from before the claim, so it ends before the attempt's deadline and leaves time to settle.
         let call_out = time.before(TO_SETTLE, self.platform.timeout());
         let claim = Claim::new(
             subscription_id,
@@ -122,7 +122,7 @@ fn decide(Claimed { verdict, live }: Claimed) -> Result<Decision, Error> {
     }
 }
 
-/// Logs the attempt's outcome, once, and says it to the caller.
+/// Logs the attempt's outcome, once, and turns it into the answer.
 fn conclude(attempt: &LiveAttempt, answer: &Answer, settled: Result<Settled, Error>) -> Result<Charged, Error> {
     let (attempt_id, request_id) = (attempt.id, &attempt.request_id);
     let Answer { state: sent, upstream_status, retry_after, .. } = *answer;

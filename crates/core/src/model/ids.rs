@@ -74,7 +74,7 @@ impl ClubId {
     }
 }
 
-/// The number of an order at the e-commerce platform, as its caller chose it. It needs no escaping in a URL.
+/// An order's number at the e-commerce platform, chosen by the caller. It needs no escaping in a URL.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct RequestId(String);

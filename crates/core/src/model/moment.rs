@@ -83,7 +83,7 @@ impl Serialize for Moment {
 pub struct Days(i32);
 
 impl Days {
-    /// A number, or its digits in a string; so many days after `from` must be before the year 10000.
+    /// From a number, or its digits in a string. That many days after `from` must be before the year 10000.
     pub fn parse(value: &Value, from: Moment) -> Result<Self, Error> {
         Self::count(value)
             .filter(|days| {
@@ -98,7 +98,7 @@ impl Days {
     fn count(value: &Value) -> Option<u64> {
         match value {
             Value::Number(number) => number.as_u64().or_else(|| {
-                // 30.0 is a whole number too; beyond this bound the digits of a float are not its value's.
+                // 30.0 is a whole number, too. Above the bound, a float may not be exact.
                 let days = number.as_f64().filter(|days| days.fract() == 0.0 && (0.0..1e9).contains(days))?;
                 Some(days as u64)
             }),

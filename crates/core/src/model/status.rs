@@ -34,7 +34,7 @@ impl Status {
     }
 }
 
-/// What a status is about, at most 256 characters.
+/// A note on a status entry, at most 256 characters.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub struct Details(String);

@@ -15,8 +15,8 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// The ARN of a parameter, or of a secret with an optional `:json-key:version-stage:version-id`, as in the `valueFrom`
-    /// of ECS.
+    /// Reads the ARN of a parameter, or of a secret with an optional `:json-key:version-stage:version-id`, as ECS
+    /// does in `valueFrom`.
     pub fn parse(arn: &str) -> Option<Self> {
         let parts: Vec<_> = arn.split(':').collect();
         match *parts.as_slice() {
