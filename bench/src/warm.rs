@@ -59,7 +59,7 @@ impl Bench {
         let name = format!("head_{}", self.sizes[1]);
         let (direct, pooled) = (self.url(&name), self.pooled(&name));
         let mut fresh = eligible_ids(&direct).await.into_iter().map(|id| Subject::of(&id));
-        let (wire, wired) = Wire::before(&direct).await;
+        let (wire, wired) = Wire::before(&direct.parse().expect("a URL")).await;
         let mut warm = Warm {
             bare: self.start("bare", &direct).await,
             floor: Floor::connect(&direct).await,
@@ -85,7 +85,7 @@ impl Bench {
                     times.push(taken);
                 }
             }
-            let mut through_wire = self.start(operation.function(), &wired).await;
+            let mut through_wire = self.start(operation.function(), wired.as_str()).await;
             let mut round_trips = 0;
             for _ in 0..COUNTED {
                 let before = wire.round_trips();
@@ -102,7 +102,7 @@ impl Bench {
         }
         let floor = warm.bare.peak_memory();
         for (function, peak) in memory {
-            report.bar(Bar::at_most(format!("peak memory: {function}"), "MB", peak, floor, 3.0));
+            report.bar(Bar::at_most_of_floor(format!("peak memory: {function}"), "MB", peak, floor, 3.0));
         }
         report.table(
             "Warm request, ms",
@@ -190,7 +190,7 @@ impl Times {
         {
             let name = format!("{way}: {}{less}", operation.name());
             let floor = self.bare.p50() + sql.p50();
-            report.bar(Bar::at_most(name, "ms", measured.p50() - order, floor, operation.bar()));
+            report.bar(Bar::at_most_of_floor(name, "ms", measured.p50() - order, floor, operation.bar()));
         }
     }
 

@@ -4,6 +4,7 @@ mod billing_month;
 mod charge;
 mod eligible;
 mod requests;
+mod router;
 mod secrets_and_tls;
 mod settings;
 mod status;
