@@ -37,7 +37,7 @@ impl Bench {
         }
         let [few, many] = [0, 1].map(|place| &lists[place].2);
         let name = format!("a page of {SMALL_PAGE} with {} clubs against {FEW_CLUBS}", thousands(MANY_CLUBS));
-        report.bar(Bar::at_most(name, "ms", many.p50(), few.p50(), 1.5));
+        report.bar(Bar::at_most_of_floor(name, "ms", many.p50(), few.p50(), 1.5));
         report.table(
             "Clubs, ms",
             &format!(

@@ -71,11 +71,11 @@ impl Bench {
             if size == self.largest() {
                 let of_page = thousands(ids.len().min(PAGE as usize));
                 let name = format!("eligible of {}, page by page", thousands(size));
-                report.bar(Bar::at_most(name, "ms", pages.p50(), floor.p50(), 4.0));
+                report.bar(Bar::at_most_of_floor(name, "ms", pages.p50(), floor.p50(), 4.0));
                 let name = format!("its last {of_page} against its first");
-                report.bar(Bar::at_most(name, "ms", last.p50(), first.p50(), 1.2));
+                report.bar(Bar::at_most_of_floor(name, "ms", last.p50(), first.p50(), 1.2));
                 let name = format!("peak memory for a page of {of_page}");
-                report.bar(Bar::below(name, "MB", memory, None, 60.0));
+                report.bar(Bar::at_most(name, "MB", memory, None, 60.0));
             }
         }
         report.table(

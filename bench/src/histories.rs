@@ -56,12 +56,12 @@ impl Bench {
         let [shortest, _, longest] = LENGTHS;
         let [fewest, .., most] = *statuses.as_slice() else { unreachable!("there are three lengths") };
         let name = format!("status of a subscription with {} entries", thousands(longest));
-        report.bar(Bar::below(name, "ms", most, None, 50.0));
+        report.bar(Bar::at_most(name, "ms", most, None, 50.0));
         // Each length may cost as much more as it has more entries.
         #[allow(clippy::cast_precision_loss)]
         let in_step = fewest * (longest as f64 / shortest as f64);
         let name = format!("its growth from {} entries, against theirs", thousands(shortest));
-        report.bar(Bar::at_most(name, "ms", most, in_step, 1.5));
+        report.bar(Bar::at_most_of_floor(name, "ms", most, in_step, 1.5));
 
         // The list has the longest history only, as the bar is about one.
         run(&mut connection, &remove_shorter(longest)).await;
@@ -75,7 +75,7 @@ impl Bench {
             }
         }
         let name = format!("the list of {} with it against without it", thousands(SUBSCRIPTIONS));
-        report.bar(Bar::at_most(name, "ms", of_with.p50(), of_without.p50(), 1.5));
+        report.bar(Bar::at_most_of_floor(name, "ms", of_with.p50(), of_without.p50(), 1.5));
         report.table(
             "A long history, ms",
             "Pauses, as many automatic returns, and a cancellation in the midst of them. The claim asks for the status too; here \

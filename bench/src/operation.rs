@@ -14,7 +14,6 @@ use serde_json::json;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions, query, query_scalar};
 use uuid::Uuid;
 
-pub const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
 /// Ids of a small page.
 pub const SMALL_PAGE: u32 = 100;
 const CLUB: i32 = 1;
@@ -33,6 +32,8 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// One of each function.
+    pub const DIFFERENT: [Self; 4] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge];
     pub const ALL: [Self; 5] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge, Self::Replay];
 
     pub fn of(function: &str) -> Self {
@@ -40,12 +41,7 @@ impl Operation {
     }
 
     pub fn function(self) -> &'static str {
-        match self {
-            Self::Subscribe => "subscribe",
-            Self::Status => "status",
-            Self::Eligible => "eligible",
-            Self::Charge | Self::Replay => "charge",
-        }
+        self.call(&Subject::of("a-subscription")).function()
     }
 
     pub fn name(self) -> &'static str {

@@ -119,7 +119,7 @@ impl Bench {
         for (asked, worst) in ASKED.into_iter().zip(worst) {
             let (misled, analysed, scenario) = worst.expect("there are scenarios");
             let name = format!("plans: {}, at worst {scenario}", asked.name());
-            report.bar(Bar::at_most(name, "ms", misled, analysed, 3.0));
+            report.bar(Bar::at_most_of_floor(name, "ms", misled, analysed, 3.0));
         }
         let mut head = vec!["statistics"];
         for asked in ASKED {
