@@ -73,7 +73,7 @@ class Databases:
             self._run("postgres", f"create database {first} template first")
             population = POPULATION.read_text(encoding="utf-8")
             population = population.replace("$SUBSCRIPTIONS", str(size)).replace("$CLUBS", str(CLUBS))
-            # Foreign keys hold by construction; checking them would take most of the time.
+            # The rows satisfy the foreign keys. Checking them would take most of the time.
             self._run(first, "set session_replication_role = replica", population)
             self._run("postgres", f"create database {head} template {first}")
             migrate_throwaway(self.server, head)

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub const PAGE: u32 = 100_000;
-/// About what one answer of Lambda can hold.
+/// The number of ids that fit into one answer of Lambda, about.
 const WHOLE_LIST: usize = 150_000;
 
 impl Bench {
@@ -42,7 +42,7 @@ impl Bench {
                 };
                 let of_floor = least.read_ids(size).await;
                 let of_returned = least.read_ids(count).await;
-                // The first time reads what later is in memory.
+                // The first round reads the tables into memory.
                 if round > 0 {
                     pages.push(total);
                     first.push(of_first);
@@ -102,7 +102,7 @@ impl Bench {
     }
 }
 
-/// All pages: how long they took, how many ids they had, how long the first took.
+/// Reads all pages: the time of all, the number of ids, the time of the first.
 async fn read_pages(environment: &mut Environment) -> (Duration, usize, Duration) {
     let (mut total, mut count, mut first) = (Duration::ZERO, 0, None);
     let mut after: Option<String> = None;

@@ -57,13 +57,13 @@ impl Bench {
         let [fewest, .., most] = *statuses.as_slice() else { unreachable!("there are three lengths") };
         let name = format!("status of a subscription with {} entries", thousands(longest));
         report.bar(Bar::at_most(name, "ms", most, None, 50.0));
-        // Each length may cost as much more as it has more entries.
+        // The cost may grow in proportion to the entries.
         #[allow(clippy::cast_precision_loss)]
         let in_step = fewest * (longest as f64 / shortest as f64);
         let name = format!("its growth from {} entries, against theirs", thousands(shortest));
         report.bar(Bar::at_most_of_floor(name, "ms", most, in_step, 1.5));
 
-        // The list has the longest history only, as the bar is about one.
+        // The bar is about one long history, so the list has only the longest.
         run(&mut connection, &remove_shorter(longest)).await;
         let (mut list_with, mut list_without) = (Statements::connect(&with).await, Statements::connect(&without).await);
         let (mut of_with, mut of_without) = (Samples::default(), Samples::default());
@@ -94,7 +94,7 @@ fn name(length: usize) -> String {
     format!("long-{length:05}")
 }
 
-/// The definition of current status has to be asked: the latest entry is a return, recorded before other entries.
+/// The list needs the definition of current status here: the latest entry is a return, recorded before other entries.
 fn long_history(length: usize) -> String {
     let name = name(length);
     format!(

@@ -1,4 +1,4 @@
-//! The size of what is deployed.
+//! The size of the packages that are deployed.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! A warm request of each kind against the bare binary and the least SQL, directly and through the pooler.
+//! A warm request of each operation, the bare binary, and the least SQL: directly and through the pooler.
 
 use std::{
     iter,
@@ -22,7 +22,7 @@ const WARMING: usize = 20;
 const COUNTED: usize = 5;
 const REPLAYED: i64 = 50;
 
-/// One operation's times. In each round everything takes its turn.
+/// One operation's times. Each round measures each of them once.
 #[derive(Default)]
 struct Times {
     bare: Samples,

@@ -194,8 +194,8 @@ async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
     let answer = sleeper.call.await.unwrap().expect("an answer");
     let after = of_cell().await;
     assert_eq!(before.0, after.0, "{} sent after its deadline", cell.subscription);
-    let accepted = cell.fate == Fate::FrozenAt("answered") && answer.status == 200;
-    assert!(accepted || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
+    let charged = cell.fate == Fate::FrozenAt("answered") && answer.status == 200;
+    assert!(charged || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
 }
 
 /// Every caller has a way forward: repeat what is unknown, then charge.
