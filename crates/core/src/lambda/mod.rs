@@ -1,7 +1,9 @@
 //! The bootstrap: telemetry, shared state, errors to answers. Written once.
 
+mod sanitize;
+mod telemetry;
+
 use std::{
-    env,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
@@ -9,24 +11,20 @@ use std::{
     time::Instant,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use lambda_http::{
     Adapter, LambdaEvent, Request, RequestExt,
-    http::{
-        HeaderValue,
-        header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST},
-    },
-    request::LambdaRequest,
+    http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
     service_fn,
     tower::ServiceExt,
 };
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use sanitize::sanitize_event;
+use serde::{Serialize, de::IgnoredAny};
 use tracing::Instrument;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     Error,
+    clock::Budget,
     config::{ConfigError, Settings},
     database::Database,
     http::{self, Reply},
@@ -53,16 +51,54 @@ impl State for Database {
     }
 }
 
-/// Serves one function. A setting that is missing or wrong ends it with one line that says so.
+/// Serves a function that the gateway calls.
 pub async fn run<S, H, F>(handler: H) -> Result<(), lambda_http::Error>
 where
     S: State,
     H: Fn(Arc<S>, Request) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Error>> + Send + 'static,
 {
+    let (state, cors_allow_origin) = start::<S>();
+    let service = service_fn(move |request: Request| {
+        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
+        async move {
+            let reply = respond(request, origin, move |request| handler(state, request)).await;
+            Ok::<_, lambda_http::Error>(reply)
+        }
+    });
+    lambda_runtime::run_concurrent(Adapter::from(service).map_request(sanitize_event)).await
+}
+
+/// Serves a function that a schedule calls. It reads nothing of the event. An error fails the invocation: Lambda counts
+/// it and tries again.
+pub async fn run_scheduled<S, H, F, R>(handler: H) -> Result<(), lambda_http::Error>
+where
+    S: State,
+    H: Fn(Arc<S>, Budget) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    let (state, _) = start::<S>();
+    let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
+        let span = tracing::error_span!("invocation", requestId = event.context.request_id);
+        let work = handler(Arc::clone(&state), Budget::until_lambda_deadline(event.context.deadline));
+        let logged = async move {
+            work.await.inspect_err(|error| {
+                let source = std::error::Error::source(error);
+                tracing::error!(error.code = error.kind().1, error = source, "failed");
+            })
+        };
+        logged.map_err(lambda_http::Error::from).instrument(span)
+    });
+    lambda_runtime::run_concurrent(service).await
+}
+
+/// Reads the settings and opens connections. A setting that is missing or wrong ends the process with one line that
+/// says so.
+fn start<S: State>() -> (Arc<S>, HeaderValue) {
     #[cfg(feature = "failpoints")]
     std::mem::forget(fail::FailScenario::setup());
-    log_to_stdout();
+    telemetry::log_to_stdout();
     let settings = Settings::load()
         .and_then(|settings| Ok((Arc::new(S::from_settings(&settings)?), settings.cors_allow_origin()?)));
     let (state, cors_allow_origin) = settings.unwrap_or_else(|error| {
@@ -77,37 +113,7 @@ where
         }
         warming.warm().await;
     });
-
-    let service = service_fn(move |request: Request| {
-        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
-        async move {
-            let reply = respond(request, origin, move |request| handler(state, request)).await;
-            Ok::<_, lambda_http::Error>(reply)
-        }
-    });
-    lambda_runtime::run_concurrent(Adapter::from(service).map_request(without_traps)).await
-}
-
-/// lambda_http panics over events that have no place in an HTTP request, before any handler of ours is called. What can
-/// be at fault is a query or a body, which become such as are refused, and headers that nothing here reads.
-fn without_traps(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
-    const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
-    let (headers, body, is_base64) = match &mut event.payload {
-        LambdaRequest::ApiGatewayV1(event) => (&mut event.headers, &mut event.body, &mut event.is_base64_encoded),
-        LambdaRequest::ApiGatewayV2(event) => {
-            if let Some(query) = &mut event.raw_query_string {
-                *query = utf8_percent_encode(query, ILLEGAL).to_string();
-            }
-            (&mut event.headers, &mut event.body, &mut event.is_base64_encoded)
-        }
-        _ => return event,
-    };
-    headers.remove(HOST);
-    headers.remove("x-forwarded-proto");
-    if *is_base64 && body.as_ref().is_some_and(|body| BASE64_STANDARD.decode(body).is_err()) {
-        (*body, *is_base64) = (None, false);
-    }
-    event
+    (state, cors_allow_origin)
 }
 
 /// Answers whatever happens, and logs it once.
@@ -146,21 +152,6 @@ where
     };
     reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, cors_allow_origin);
     reply
-}
-
-/// JSON lines, or plain ones where Lambda's log format is Text; the level as Lambda's setting has it, else `RUST_LOG`.
-fn log_to_stdout() {
-    let directives = env::var("AWS_LAMBDA_LOG_LEVEL").or_else(|_| env::var("RUST_LOG")).unwrap_or_default();
-    let filter: Targets = directives
-        .to_lowercase()
-        .parse()
-        .ok()
-        .filter(|_| !directives.is_empty())
-        .unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    let text = env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("text"));
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false);
-    let layer = if text { layer.boxed() } else { layer.json().flatten_event(true).with_span_list(false).boxed() };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
 }
 
 #[cfg(test)]
