@@ -1,4 +1,4 @@
-//! Each function of functions.yml is known to cargo as well: to `cargo build`, and to the router of `cargo lambda watch`.
+//! Cargo.toml names the functions and routes of functions.yml again: for `cargo build`, and for `cargo lambda watch`.
 
 use std::{collections::BTreeSet, env, process::Command};
 
