@@ -49,9 +49,10 @@ check-deploy: .venv/deploy-installed node_modules/.package-lock.json
 	$(PYTHON) deploy/check.py
 
 .venv/installed: requirements.txt
-	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+	@echo "packages: installing $< into .venv"
+	@python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
 
 .venv/deploy-installed: deploy/requirements.txt .venv/installed
 	.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 
-from local_api import serving
+from local_api import Ports, build, serving, target_directory
 from processes import end_with, running
 
 
@@ -32,8 +32,10 @@ def main(command: list[str]) -> int:
         # A line for each of thousands of calls would hide what the command says.
         "RUST_LOG": os.environ.get("RUST_LOG", "off"),
     }
-    with serving(*free_ports(2), settings, ("--ignore-changes",)) as api:
-        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url}
+    build()
+    log = target_directory() / "api.log"
+    with serving(Ports(*free_ports(3)), settings, log, ("--ignore-changes",)) as api:
+        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url, "PAGE_URL": api.page_url}
         with running(command, environment, signal.SIGTERM) as beside:
             return beside.wait()
 
