@@ -24,8 +24,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     done = run(environment / "openapi-python-client", "generate", *options, PATH=path)
     assert done.returncode == 0, done.stdout
     sys.path.insert(0, str(folder))
-    names = ("subscriptions.subscribe", "subscriptions.status", "billing.eligible", "billing.charge")
-    routes = {name.split(".")[1]: importlib.import_module(f"beer_club.api.{name}") for name in names}
+    routes = {
+        name: importlib.import_module(f"beer_club.api.{operation.definition['tags'][0]}.{name}")
+        for name, operation in OPERATIONS.items()
+    }
     return SimpleNamespace(
         Client=importlib.import_module("beer_club").Client,
         models=importlib.import_module("beer_club.models"),
