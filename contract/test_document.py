@@ -4,14 +4,18 @@ import json
 import re
 import shlex
 import tomllib
+from copy import deepcopy
 from http import HTTPStatus
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import yaml
 from conftest import PROGRAMS, run
 from document import DOCUMENT, EVERYWHERE, OPERATIONS, PATH, ROOT, Operation, resolved
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", README, re.DOTALL | re.MULTILINE))
@@ -26,6 +30,18 @@ def lint(document: Path) -> CompletedProcess:
 def test_a_linter_finds_nothing() -> None:
     found = lint(PATH)
     assert found.returncode == 0, found.stdout
+
+
+def test_it_is_valid_by_the_official_schema() -> None:
+    validate(DOCUMENT)
+
+
+def test_the_official_schema_rejects_a_link_parameter_of_another_type() -> None:
+    broken = deepcopy(DOCUMENT)
+    subscribed = broken["paths"]["/club/{id}/subscribe"]["post"]["responses"]["201"]
+    subscribed["links"]["eligible"]["parameters"]["limit"] = 100
+    with pytest.raises(OpenAPIValidationError, match="100 is not of type 'string'"):
+        validate(broken)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +61,18 @@ def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_
     assert lint(broken).returncode != 0
 
 
-def test_it_has_every_route() -> None:
+def test_it_has_every_function() -> None:
+    functions = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
+    routes = {
+        (event["http"]["path"], event["http"]["method"], name)
+        for name, function in functions.items()
+        for event in function["events"]
+        if "http" in event
+    }
+    assert routes == {(operation.path, operation.method, operation.id) for operation in OPERATIONS.values()}
+
+
+def test_it_has_every_local_route() -> None:
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
     router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
     routes = {(path, route["method"], route["function"]) for path, routes in router.items() for route in routes}
