@@ -9,7 +9,7 @@ function installed() {
   const folders = process.env.PATH.split(delimiter);
   const names = ["chromium", "chromium-browser", "google-chrome"];
   const found = names.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync);
-  assert.ok(found, "there is no Chromium: `apt-get install chromium`, or say where it is with CHROMIUM=/path/to/it");
+  assert.ok(found, "Chromium is missing: `apt-get install chromium`, or name it with CHROMIUM=/path/to/it");
   return found;
 }
 

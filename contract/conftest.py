@@ -1,4 +1,4 @@
-"""What the judges share: the running API, its database, the platform's stand-in and a gateway before it all."""
+"""What the judges share: the running API, its database, the platform's stand-in, and a gateway in front of the API."""
 
 import os
 import subprocess
@@ -37,13 +37,13 @@ def database() -> Database:
 
 @pytest.fixture(scope="session")
 def server() -> Database:
-    """The database that the API does not use."""
+    """The database server's own database, which the API does not use."""
     return Database(os.environ["TEST_DATABASE_URL"])
 
 
 @pytest.fixture(scope="session", autouse=True)
-def what_the_examples_name(database: Database) -> None:
-    """Clubs 1 (active), 2 (closed) and 3 (of no status), and the document's subscriptions."""
+def examples_exist(database: Database) -> None:
+    """Clubs 1 (active), 2 (closed) and 3 (without a status), and the document's subscriptions."""
     database.run("insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713)")
     database.run(
         "insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)"
@@ -88,7 +88,7 @@ def gateway(api: str) -> Iterator[Gateway]:
 
 
 def run(*command: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    """A judge."""
+    """Runs a judge."""
     return subprocess.run(
         command,
         cwd=folder,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg2
 from local_api import Api, Ports, build, serving
-from postgres import FALLBACK, USER, Server, kept_folder
+from postgres import FALLBACK, USER, Server, data_folder
 from processes import ROOT, Failed
 from with_database import UnknownRevision, migrate
 
@@ -30,7 +30,7 @@ def say(step: str) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Only one at a time: they would share a database and its folder. The lock goes with the process."""
+    """Allows one at a time, because two would share the database's folder. The lock ends with the process."""
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     with (local / "run.lock").open("w") as lock:
@@ -58,7 +58,7 @@ def ports() -> Ports:
 
 
 def configuration(folder: Path) -> dict:
-    """local_config.json, written for the embedded database if it is not there."""
+    """local_config.json, which is written for the embedded database if it does not exist."""
     if not CONFIG.exists():
         config = json.loads((ROOT / "model_config.json").read_text(encoding="utf-8"))
         config["database"] |= {"db_user": USER, "db_password": "", "db_host": str(folder), "db_name": DATABASE}
@@ -92,7 +92,7 @@ def connect(database: dict) -> psycopg2.extensions.connection:
 
 
 def demo_club(database: dict) -> int:
-    """The id of an ACTIVE club; one is opened if there is none."""
+    """The id of an ACTIVE club. One is opened if no club is active."""
     with contextlib.closing(connect(database)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("select min(club_id) from club_current_status where club_status_id = 1")
         (club,) = cursor.fetchone()
@@ -125,14 +125,14 @@ The functions log to {LOG}, and so does the build after a change
 The request_id names the month. With the subscription's id alone, next month's call gets this month's charge as its
 answer, and nobody is charged.
 
-Ctrl-C ends everything; the data is kept.
+Ctrl-C ends everything; the data stays.
 """
 
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone())
-        folder = kept_folder()
+        folder = data_folder()
         config = configuration(folder)
         database, ecommerce = config["database"], config["ecommerce"]
         chosen = ports()
@@ -161,7 +161,7 @@ def main() -> None:
         settings = {
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",
-            # The database that was migrated here, and no other that happens to be set.
+            # The functions use the database that was migrated here, whatever the environment says.
             "DATABASE_URL": "",
             "SCOPE": "local",
         }
