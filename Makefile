@@ -8,14 +8,19 @@ WITH_DATABASE := $(PYTHON) dev/with_database.py
 run: .venv/installed
 	@PORT=$(PORT) exec $(PYTHON) dev/run.py
 
-# Naive timestamps mean UTC, whatever the database's time zone is, so the tests run in two.
-test: .venv/installed
-	TEST_TIMEZONE=UTC $(WITH_DATABASE) cargo test --locked --workspace
-	TEST_TIMEZONE=America/Sao_Paulo $(WITH_DATABASE) cargo test --locked -p api-tests
+# The tests of all packages, on functions that the same build makes, with their failpoints.
+CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 
-# A part of `make test`: every order of the charge protocol's steps, and each call of a database function in them.
+# The database's own time zone, which must not matter: naive timestamps mean UTC. .ci/run tests with UTC as well.
+TEST_TIMEZONE := America/Sao_Paulo
+# Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
+TEST_THREADS := 8
+test: .venv/installed
+	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST)
+
+# Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed
-	$(WITH_DATABASE) cargo test --locked -p api-tests --test model
+	$(WITH_DATABASE) $(CARGO_TEST) --test model
 
 lint: .venv/installed
 	cargo fmt --check

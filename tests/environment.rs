@@ -4,15 +4,16 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use lambda_simulator::{InvocationBuilder, InvocationStatus, Simulator};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use crate::gateway::Call;
+use crate::{gateway::Call, routes};
 
 /// As the gateway hands it to the caller.
 #[derive(Clone, Debug)]
@@ -52,6 +53,15 @@ impl Answer {
             assert!(!self.text(member).is_empty(), "{member}: {self:?}");
         }
         self
+    }
+
+    /// The call for the next page, if the answer names one.
+    pub fn next_page(&self) -> Option<Call> {
+        let link = self.headers.get("link")?;
+        let query = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a next page");
+        let mut call = Call::get("/subscription/eligible");
+        call.query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Some(call)
     }
 
     /// A member of the body that is a string, else nothing.
@@ -129,30 +139,33 @@ impl Environment {
         }
     }
 
-    /// Stops the process in its tracks, as Lambda does between two invocations.
+    /// Stops the process, as Lambda does between two invocations.
     pub fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    /// Whether it is stopped.
-    pub fn is_frozen(&self) -> bool {
-        let id = self.process.lock().expect("unpoisoned").id().to_string();
-        let state = Command::new("ps").args(["-o", "state=", "-p", &id]).output().expect("ps").stdout;
-        state.starts_with(b"T")
-    }
-
-    /// Ends it as the kernel does when memory is short.
-    pub fn kill(&self) {
-        self.signal("-KILL");
+        self.signal(Signal::STOP);
     }
 
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.process.lock().expect("unpoisoned").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+    /// Ends the process, as the kernel does when memory is short.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.process_id(), signal).expect("the process is there");
+    }
+
+    /// Whether the process is stopped.
+    pub fn is_frozen(&self) -> bool {
+        // `NOWAIT` leaves the answer there for the next question.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::Pid(self.process_id()), options), Ok(Some(status)) if status.stopped())
+    }
+
+    fn process_id(&self) -> Pid {
+        Pid::from_child(&self.process.lock().expect("unpoisoned"))
     }
 
     /// Everything it has logged so far.
@@ -169,30 +182,23 @@ impl Drop for Environment {
     }
 }
 
-/// A build of `charge` that sends itself a signal where `FAILPOINTS` says so.
-pub const CHARGE_WITH_FAILPOINTS: &str = "charge with failpoints";
-
 /// The function's binary with these settings and no others.
 pub fn command(function: &str, settings: &HashMap<String, String>) -> Command {
-    static FUNCTIONS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
-    static WITH_FAILPOINTS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
-    let binary = if function == CHARGE_WITH_FAILPOINTS {
-        let options = ["-p", "charge", "--features", "failpoints", "--target-dir", "target/failpoints"];
-        &WITH_FAILPOINTS.get_or_init(|| build(&options))["charge"]
-    } else {
-        // The workspace's default members.
-        &FUNCTIONS.get_or_init(|| build(&[]))[function]
-    };
-    let mut command = Command::new(binary);
+    static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(build);
+    let mut command = Command::new(&BINARIES[function]);
     command.env_clear().envs(settings).stdin(Stdio::null());
     command
 }
 
-/// Builds functions; where they are.
-fn build(options: &[&str]) -> HashMap<String, PathBuf> {
+/// Builds the functions; where they are.
+///
+/// The packages and features are those of `make test`, so that it has compiled all but the functions themselves. The
+/// failpoints do nothing where `FAILPOINTS` is not set.
+fn build() -> HashMap<String, PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--message-format=json-render-diagnostics"])
-        .args(options)
+        .args(["build", "--locked", "--message-format=json-render-diagnostics", "--workspace"])
+        .args(["--features", "charge/failpoints"])
+        .args(routes::functions().flat_map(|function| ["--bin", function]))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()

@@ -10,6 +10,9 @@ use tokio::{
     net::{TcpListener, UnixStream},
     task::JoinSet,
 };
+use url::Url;
+
+use crate::database;
 
 /// What a client sent after its start-up message. <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 #[derive(Clone, Debug)]
@@ -23,7 +26,6 @@ pub struct Message {
 }
 
 pub struct Wire {
-    port: u16,
     round_trips: Arc<AtomicUsize>,
     messages: Arc<Mutex<Vec<Message>>>,
     refused: Arc<AtomicUsize>,
@@ -34,14 +36,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// In front of the server whose URL names a socket directory.
-    pub async fn before(database_url: &str) -> (Self, String) {
-        let (scheme_and_user, rest) = database_url.split_once('@').expect("a user");
-        let (directory, name) = rest.split_once('/').expect("a database");
-        let socket = format!("{}/.s.PGSQL.5432", directory.replace("%2F", "/"));
+    /// In front of the server of this database; the database's URL through it.
+    pub async fn before(database_url: &Url) -> (Self, Url) {
+        let socket = database::socket(database_url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
         let wire = Self {
-            port: listener.local_addr().expect("bound").port(),
             round_trips: Arc::default(),
             messages: Arc::default(),
             refused: Arc::default(),
@@ -65,8 +65,7 @@ impl Wire {
                 });
             }
         });
-        let url = format!("{scheme_and_user}@127.0.0.1:{}/{name}?sslmode=disable", wire.port);
-        (wire, url)
+        (wire, database::at(database_url, "127.0.0.1", port, "sslmode=disable"))
     }
 
     /// How often the client has spoken after the server had.

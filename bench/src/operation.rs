@@ -7,7 +7,7 @@ use club_core::{
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{NewSubscription, StatusChange, eligible},
+    subscription::{NewSubscription, Page, StatusChange},
 };
 use futures_util::TryStreamExt;
 use serde_json::json;
@@ -262,7 +262,7 @@ impl Statements {
 
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
-        let page = eligible::Page { after, limit: Some(limit) };
+        let page = Page { after, limit: Some(limit) };
         page.read(&self.database, Budget::new(TIME)).await.expect("a page").next_after
     }
 }

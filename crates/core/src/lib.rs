@@ -5,7 +5,7 @@
 //! its status and its code.
 
 #[macro_use]
-mod boundary;
+mod failpoint;
 
 pub mod charge;
 pub mod clock;

@@ -248,7 +248,7 @@ async fn repeat_during_a_settlement(api: &Api) -> (String, String) {
              billing_now(), billing_now(), billing_now(), 0)"
     ))
     .await;
-    let mut slow = PgConnection::connect(&api.database_url).await.unwrap();
+    let mut slow = PgConnection::connect(api.database_url.as_str()).await.unwrap();
     slow.execute("begin").await.unwrap();
     slow.execute(AssertSqlSafe(format!("select settle_charge('{ATTEMPT}', '{SLOW}', 'charged', 201::smallint, null)")))
         .await

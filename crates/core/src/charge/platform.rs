@@ -307,7 +307,7 @@ impl Body for GatedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(self.content.take().map(|content| {
-            boundary!("sending");
+            failpoint!("sending");
             if self.gate.pass() {
                 Ok(Frame::data(content))
             } else {

@@ -1,8 +1,10 @@
 //! Subscriptions and their statuses: what each function asks of the database.
 
-pub mod eligible;
+mod eligible;
+mod page;
 mod status;
 mod subscribe;
 
+pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;

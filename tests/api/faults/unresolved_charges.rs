@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use api_tests::{Api, Call, environment::CHARGE_WITH_FAILPOINTS, eventually};
+use api_tests::{Api, Call, Environment, eventually};
 use ecommerce_stub::Behaviour;
 use serde_json::{Value, json};
 
 /// A subscription whose charge of this month, `o`, has an unknown outcome.
 async fn unknown(api: &Api) -> String {
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour::status(500));
-    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
+    api.charge_into_the_unknown(&subscription, "o").await;
     subscription
+}
+
+/// An environment of charge that stops with the platform's answer to `o`, before it settles.
+async fn sleeper(api: &Api) -> Environment {
+    api.environment_with("charge", &[("FAILPOINTS", "answered=return(STOP)")]).await
 }
 
 async fn resolve(api: &Api, outcome: &str) -> Result<(), String> {
@@ -29,7 +33,7 @@ async fn resolve(api: &Api, outcome: &str) -> Result<(), String> {
 async fn unresolved_charges_are_listed_with_the_minutes_since() {
     let api = Api::start().await;
     let subscription = unknown(&api).await;
-    let doomed = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", "claimed=return(KILL)")]).await;
+    let doomed = api.environment_with("charge", &[("FAILPOINTS", "claimed=return(KILL)")]).await;
     let dead = api.subscription().await;
     assert!(doomed.try_call(&Call::charge(&dead, "p")).await.is_none());
     assert_eq!(api.ask::<i64>("select count(*) from unresolved_charges").await, 1, "in flight before its deadline");
@@ -40,14 +44,14 @@ async fn unresolved_charges_are_listed_with_the_minutes_since() {
         .await;
     assert_eq!(listed, format!("{subscription} o 10,{dead} p 9"));
     api.run("delete from subscription_status_history; delete from subscription").await;
-    assert_eq!(api.ask::<i64>("select count(*) from unresolved_charges").await, 0, "nobody waits for what has gone");
+    assert_eq!(api.ask::<i64>("select count(*) from unresolved_charges").await, 0, "an orphaned attempt needs nobody");
     resolve(&api, "charged").await.unwrap();
 }
 
 #[tokio::test]
-async fn the_schedule_counts_unresolved_charges() {
+async fn the_schedule_counts_the_unresolved_charges() {
     let api = Api::start().await;
-    let event: Value = serde_json::from_str(include_str!("../../deploy/unresolved-charges-event.json")).unwrap();
+    let event: Value = serde_json::from_str(include_str!("../../../deploy/unresolved-charges-event.json")).unwrap();
     let charge = api.environment("charge").await;
     for waiting in 0..2 {
         if waiting == 1 {
@@ -62,7 +66,7 @@ async fn the_schedule_counts_unresolved_charges() {
 }
 
 #[tokio::test]
-async fn a_decision_is_kept_and_opens_or_closes_the_month() {
+async fn a_decision_is_recorded_and_opens_or_closes_the_month() {
     for (outcome, charged) in [("charged", true), ("rejected", false), ("not_sent", false)] {
         let api = Api::start().await;
         let subscription = unknown(&api).await;
@@ -85,7 +89,7 @@ async fn a_decision_is_kept_and_opens_or_closes_the_month() {
 }
 
 #[tokio::test]
-async fn what_is_known_or_still_in_flight_is_not_for_a_person() {
+async fn a_person_decides_only_about_unknown_outcomes() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     api.platform.behave_once(Behaviour { held: true, ..Behaviour::default() });
@@ -106,46 +110,44 @@ async fn what_is_known_or_still_in_flight_is_not_for_a_person() {
 }
 
 #[tokio::test]
-async fn an_acceptance_after_a_decision_is_recorded_and_an_error_event() {
+async fn an_acceptance_after_a_decision_is_recorded_and_logged_as_an_error() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    let sleeper = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", "answered=return(STOP)")]).await;
-    let call = Call::charge(&subscription, "o");
-    let (answer, ()) = tokio::join!(sleeper.call(&call), async {
-        eventually("it stops with the answer in its hands", async || sleeper.is_frozen()).await;
-        api.set_clock("statement_timestamp() + interval '1 minute'").await;
-        resolve(&api, "not_sent").await.unwrap();
-        sleeper.thaw();
-    });
+    let sleeper = sleeper(&api).await;
+    let answer = api
+        .charge_asleep(&sleeper, &subscription, "o", async || {
+            api.set_clock("statement_timestamp() + interval '1 minute'").await;
+            resolve(&api, "not_sent").await.unwrap();
+        })
+        .await;
     answer.refuses(504, "charge_outcome_unknown");
     let recorded: bool = api
         .ask("select state = 'not_sent' and late_order_at is not null and platform_order is not null from charge_attempt")
         .await;
     assert!(recorded);
     eventually("the error is logged", async || sleeper.log().contains("ended otherwise")).await;
-    // Repeating it, as the answer says, finds the order that is there.
+    // The repeat that the answer asks for finds the order.
     let repeated = api.charge(&subscription, "o").await;
     assert_eq!((repeated.status, &repeated.body["order"]["order_id"]), (200, &json!(1)));
 }
 
 #[tokio::test]
-async fn an_acceptance_for_a_subscription_that_has_gone_is_recorded_and_an_error_event() {
+async fn an_acceptance_for_a_deleted_subscription_is_recorded_and_logged_as_an_error() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    let sleeper = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", "answered=return(STOP)")]).await;
-    let call = Call::charge(&subscription, "o");
-    let (answer, ()) = tokio::join!(sleeper.call(&call), async {
-        eventually("it stops with the answer in its hands", async || sleeper.is_frozen()).await;
-        api.run("truncate subscription_status_history, subscription").await;
-        sleeper.thaw();
-    });
+    let sleeper = sleeper(&api).await;
+    let answer = api
+        .charge_asleep(&sleeper, &subscription, "o", async || {
+            api.run("truncate subscription_status_history, subscription").await;
+        })
+        .await;
     assert_eq!(answer.status, 200, "money has moved");
     assert_eq!(api.ask::<String>("select state from charge_ledger where orphaned").await, "charged");
     eventually("the error is logged", async || sleeper.log().contains("was deleted")).await;
 }
 
 #[tokio::test]
-async fn every_attempt_has_one_outcome_event() {
+async fn every_attempt_logs_its_outcome_once() {
     let api = Api::start().await;
     let environment = api.environment("charge").await;
     for (number, behaviour, outcome, level) in [

@@ -1,3 +1,5 @@
+//! `POST /subscription/{id}/status`.
+
 use api_tests::{Api, Call};
 use serde_json::json;
 
@@ -22,7 +24,7 @@ async fn a_status_takes_effect_now_and_leaves_no_return() {
 }
 
 #[tokio::test]
-async fn a_pause_brings_its_return() {
+async fn a_pause_with_an_interval_schedules_its_return() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
 
@@ -87,7 +89,7 @@ async fn an_unknown_subscription_is_not_found() {
 }
 
 #[tokio::test]
-async fn bad_changes_are_refused_with_the_field_and_change_nothing() {
+async fn an_invalid_status_is_refused_with_the_name_of_the_field_and_changes_nothing() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     for (body, field) in [
@@ -132,7 +134,7 @@ async fn optional_fields_may_be_null_and_unknown_ones_are_ignored() {
 }
 
 #[tokio::test]
-async fn the_subscriptions_of_the_samples_work_by_hand() {
+async fn an_id_that_is_no_uuid_works_on_every_route() {
     let api = Api::start().await;
     let club = api.club().await;
     let id = "00000000-0000-0000-000-0000000000000";

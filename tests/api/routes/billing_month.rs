@@ -1,11 +1,11 @@
-//! Months, as the billing time zone has them.
+//! The billing month, in the billing time zone.
 
 use std::time::Duration;
 
 use api_tests::{Api, Call};
 use serde_json::json;
 
-/// A subscription that has been active for ages.
+/// A subscription that has been active since 2000.
 async fn old_subscription(api: &Api) -> String {
     let subscription = api.subscription().await;
     api.run(
@@ -24,7 +24,7 @@ async fn months_end_to_the_millisecond_in_their_zone() {
         ("UTC", &[("2026-12-31T23:59:59.999Z", "2026-12"), ("2027-01-01T00:00:00Z", "2027-01")]),
         ("America/Sao_Paulo", &[("2026-12-01T02:59:59.999Z", "2026-11"), ("2026-12-01T03:00:00Z", "2026-12")]),
         ("America/Sao_Paulo", &[("2028-03-01T02:59:59.999Z", "2028-02"), ("2028-03-01T03:00:00Z", "2028-03")]),
-        // Clocks went back in the night of the first; the month had begun before, at midnight of daylight saving time.
+        // Clocks went back in the night of the first, after the month had begun at midnight of daylight saving time.
         (
             "America/New_York",
             &[
@@ -69,7 +69,7 @@ async fn a_status_changes_to_the_millisecond() {
     }
 }
 
-/// The functions' own clocks, which differ by years from the database's here, decide no month.
+/// The functions' clocks decide no month. Here the database's clock is years ahead of them.
 #[tokio::test]
 async fn environments_whose_clocks_differ_agree_on_the_month() {
     let api = Api::start().await;

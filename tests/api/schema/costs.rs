@@ -1,11 +1,11 @@
-//! What a call reads grows with the rows that it is about, whatever the planner believes about the tables.
+//! The rows that a call reads grow with its result only, whatever the planner's statistics say.
 
 use api_tests::{Api, report};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 const MANY: usize = 4000;
 
-/// Subscriptions with four entries each: some were cancelled after a pause with an automatic return.
+/// Subscriptions that paused with an automatic return. Every tenth was cancelled during the pause.
 fn load(subscriptions: usize) -> String {
     format!(
         "insert into subscription (id, club_id, customer_store_id)
@@ -29,7 +29,7 @@ async fn api_with_clubs() -> Api {
 }
 
 async fn connect(api: &Api) -> PgConnection {
-    PgConnection::connect(&api.database_url).await.unwrap()
+    PgConnection::connect(api.database_url.as_str()).await.unwrap()
 }
 
 /// How many rows and index entries this statement makes the server read.
@@ -37,7 +37,7 @@ async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
     const READ: &str = "select sum(pg_stat_get_xact_tuples_returned(oid))::bigint from pg_class
         where relnamespace = 'public'::regnamespace and relkind in ('r', 'i')";
     let mut transaction = connection.begin().await.unwrap();
-    // Earlier calls of this session may be among them.
+    // The counters may include earlier calls of this session.
     let before: i64 = sqlx::query_scalar(READ).fetch_one(&mut *transaction).await.unwrap();
     transaction
         .execute(AssertSqlSafe(statement.to_owned()))
@@ -48,7 +48,7 @@ async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
     after - before
 }
 
-/// Of the list, and the most of any call that is about one subscription.
+/// The rows that the list reads, and the most that another call reads.
 async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) {
     let list = rows_read(connection, "select eligible_subscriptions(null, null, 12000000, 60)").await;
     let mut most = 0;
@@ -63,14 +63,14 @@ async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) 
 }
 
 #[tokio::test]
-async fn wrong_statistics_make_nothing_quadratic() {
+async fn wrong_statistics_make_no_plan_quadratic() {
     let some = "(select id from subscription order by id limit 1)";
     let mut analysed = (0, 0);
     for what in
         ["analysed", "never analysed", "analysed when empty", "analysed amid a load", "analysed when there were many"]
     {
         let api = api_with_clubs().await;
-        // Its plans are made before there are any rows.
+        // It plans its statements before there are any rows.
         let mut old_session = connect(&api).await;
         calls(&mut old_session, "nobody").await;
         match what {
@@ -105,18 +105,18 @@ async fn wrong_statistics_make_nothing_quadratic() {
         }
         for (list, most) in [in_old, in_new] {
             assert!(list <= analysed.0 * 3 / 2, "{what}: {list} where {analysed:?} would do");
-            // With what was deleted under the same keys.
+            // Deleted rows under the same keys are counted too.
             assert!(most <= 50, "{what}: {most}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_long_history_costs_its_length() {
+async fn a_call_reads_a_long_history_only_a_few_times() {
     let api = api_with_clubs().await;
     let mut session = connect(&api).await;
     for entries in [5_000, 10_000, 20_000] {
-        // Pauses, one after the other, then all of their returns, and a cancellation that makes every return void.
+        // Pauses, then all of their returns, and a cancellation that makes every return void.
         api.run(&format!(
             "truncate subscription_status_history, subscription;
              insert into subscription values ('s', 1, 'c');
@@ -138,7 +138,7 @@ async fn a_long_history_costs_its_length() {
 }
 
 #[tokio::test]
-async fn a_page_asks_for_its_own_clubs() {
+async fn a_page_reads_only_the_clubs_of_its_subscriptions() {
     let api = api_with_clubs().await;
     api.run(
         "insert into club (name) select 'club ' || n from generate_series(1, 5000) n;
@@ -154,9 +154,9 @@ async fn a_page_asks_for_its_own_clubs() {
 }
 
 #[tokio::test]
-async fn the_list_gives_up_when_its_caller_has() {
+async fn the_list_gives_up_when_its_time_is_over() {
     let api = api_with_clubs().await;
-    // Several chunks, of which the first is answered whatever the time.
+    // Several chunks. The first is read before the time is looked at.
     api.run(&load(15_000)).await;
     let mut session = connect(&api).await;
     let gives_up = session.execute("select eligible_subscriptions(null, null, 12000000, 0)").await.unwrap_err();

@@ -1,10 +1,10 @@
-//! A session of a function's carries no state, so a pooler can give it another server connection for every call.
+//! The functions' sessions carry no state, so a pooler can give each call another server connection.
 
-use api_tests::{Answer, Api, Call, Environment, report, wire::Wire};
+use api_tests::{Answer, Api, Call, SESSIONS, eventually, report, routes::functions, wire::Wire};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use serde_json::json;
 
-/// What would stay behind in a session, or pin it behind RDS Proxy.
+/// Words of SQL that leave state in a session, or pin it behind RDS Proxy.
 const STATEFUL: [&str; 14] = [
     "set",
     "reset",
@@ -23,10 +23,10 @@ const STATEFUL: [&str; 14] = [
 ];
 const LARGEST_MESSAGE: usize = 16 * 1024;
 
-/// Says this through an environment of its own; what it said, and in how many round trips once warm.
+/// Makes these calls of a new environment: their answers, the round trips of each, and the wire that heard them.
 async fn heard(api: &Api, function: &'static str, calls: &[Call]) -> (Vec<Answer>, Vec<usize>, Wire) {
     let (wire, url) = Wire::before(&api.database_url).await;
-    let environment = api.environment_with(function, &[("DATABASE_URL", &url)]).await;
+    let environment = api.environment_with(function, &[("DATABASE_URL", url.as_str())]).await;
     let (mut answers, mut round_trips) = (Vec::new(), Vec::new());
     for call in calls {
         let before = wire.round_trips();
@@ -43,7 +43,7 @@ fn is_stateful(sql: &str) -> bool {
 }
 
 #[tokio::test]
-async fn nothing_that_a_function_says_leaves_state_in_its_session() {
+async fn no_statement_of_a_function_leaves_state_in_its_session() {
     assert!(is_stateful("SET lock_timeout = 1") && is_stateful("select set_config('a', 'b', false)"));
     let api = Api::start().await;
     let club = api.club().await;
@@ -53,7 +53,7 @@ async fn nothing_that_a_function_says_leaves_state_in_its_session() {
     }
     let status = |body| Call::post(format!("/subscription/{}/status", subscriptions[0]), body);
     let charge = |number: usize| Call::charge(&subscriptions[number], &format!("o-{number}"));
-    // As large as one can be, and larger.
+    // An order that is just small enough to be kept, and one that is not.
     let order = |bytes: usize| {
         let body = json!({ "note": "x".repeat(bytes) }).to_string();
         Behaviour { answer: Reply::Status { status: 201, headers: Default::default(), body }, ..Behaviour::default() }
@@ -105,7 +105,7 @@ async fn nothing_that_a_function_says_leaves_state_in_its_session() {
     ] {
         let (answers, taken, wire) = heard(&api, function, &calls).await;
         assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), statuses, "{answers:?}");
-        // The first call connects, and describes its statements.
+        // The first call prepares its statements.
         assert_eq!(taken[1..], round_trips, "{function}");
         let messages = wire.messages();
         for message in &messages {
@@ -117,28 +117,28 @@ async fn nothing_that_a_function_says_leaves_state_in_its_session() {
         let largest = messages.iter().map(|message| message.size).max().unwrap_or_default();
         report(&format!("sessions: {function} said {} messages, the largest of {largest} bytes", messages.len()));
     }
-    let kept: Vec<Option<String>> = sqlx::query_scalar("select platform_order from charge_attempt order by request_id")
-        .fetch_all(&api.sql)
-        .await
-        .unwrap();
+    let orders: Vec<Option<String>> =
+        sqlx::query_scalar("select platform_order from charge_attempt order by request_id")
+            .fetch_all(&api.sql)
+            .await
+            .unwrap();
     assert!(
-        kept[0].as_ref().is_some_and(|order| order.len() > 12_000) && kept[1].is_none(),
-        "a longer one is left out"
+        orders[0].as_ref().is_some_and(|order| order.len() > 12_000) && orders[1].is_none(),
+        "an order that is too large is not kept"
     );
 }
 
 #[tokio::test]
-async fn connecting_says_nothing() {
+async fn connecting_sends_no_statement() {
     let api = Api::start().await;
-    for function in ["subscribe", "status", "eligible", "charge"] {
+    for function in functions() {
         let (wire, url) = Wire::before(&api.database_url).await;
-        let environment: Environment = api.environment_with(function, &[("DATABASE_URL", &url)]).await;
-        let connected = "select count(*) from pg_stat_activity
-            where datname = current_database() and application_name = 'beer-club' and state = 'idle'";
-        api_tests::eventually("it connects", async || api.ask::<i64>(connected).await == 1).await;
+        let environment = api.environment_with(function, &[("DATABASE_URL", url.as_str())]).await;
+        let connected = format!("select count(*) from {SESSIONS} and state = 'idle'");
+        eventually("it connects", async || api.ask::<i64>(&connected).await == 1).await;
         let messages = wire.messages();
         assert!(messages.is_empty(), "{function}: {messages:?}");
         drop(environment);
-        api_tests::eventually("it is gone", async || api.ask::<i64>(connected).await == 0).await;
+        eventually("its session ends", async || api.ask::<i64>(&connected).await == 0).await;
     }
 }

@@ -1,11 +1,11 @@
-//! Secrets that are kept elsewhere, and connections that nobody reads along.
+//! Secrets in AWS's stores, and encrypted connections to the database.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
 };
 
-use api_tests::{API_KEY, API_SECRET, Api, Call, eventually};
+use api_tests::{API_KEY, API_SECRET, Api, Call, database, eventually};
 use axum::{
     Router,
     extract::{OriginalUri, State},
@@ -17,16 +17,19 @@ use tokio::{
     net::{TcpListener, UnixStream},
 };
 use tokio_rustls::TlsAcceptor;
+use url::Url;
 
 const TOKEN: &str = "the-session-of-the-environment";
 const KEY: &str = "arn:aws:ssm:sa-east-1:123456789012:parameter/beer-club/key";
 const SECRET: &str = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:beer-club-AbCdEf:api_secret::";
 const PASSWORD: &str = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:database-AbCdEf";
 
-/// The AWS Parameters and Secrets extension: what it keeps, by path and query, and how often it is not ready yet.
+/// A stand-in for the AWS Parameters and Secrets extension.
 #[derive(Default)]
 struct Extension {
-    kept: Mutex<HashMap<String, String>>,
+    /// Its answers, by path and query.
+    answers: Mutex<HashMap<String, String>>,
+    /// How often it still answers that it is not ready.
     not_ready: Mutex<u32>,
 }
 
@@ -40,13 +43,13 @@ impl Extension {
         (extension, port.to_string())
     }
 
-    fn keep(&self, path_and_query: &str, answer: serde_json::Value) {
-        self.kept.lock().unwrap().insert(path_and_query.to_owned(), answer.to_string());
+    fn set(&self, path_and_query: &str, answer: serde_json::Value) {
+        self.answers.lock().unwrap().insert(path_and_query.to_owned(), answer.to_string());
     }
 
-    fn keep_password(&self, password: &str) {
+    fn set_password(&self, password: &str) {
         let arn = PASSWORD.replace(':', "%3A").replace('-', "%2D");
-        self.keep(&format!("/secretsmanager/get?secretId={arn}"), json!({ "SecretString": password }));
+        self.set(&format!("/secretsmanager/get?secretId={arn}"), json!({ "SecretString": password }));
     }
 }
 
@@ -63,15 +66,15 @@ async fn answer(
         *not_ready -= 1;
         return (StatusCode::BAD_REQUEST, "not ready to serve traffic, please wait".to_owned());
     }
-    let kept = extension.kept.lock().unwrap();
-    match kept.get(uri.path_and_query().unwrap().as_str()) {
+    let answers = extension.answers.lock().unwrap();
+    match answers.get(uri.path_and_query().unwrap().as_str()) {
         Some(answer) => (StatusCode::OK, answer.clone()),
         None => (StatusCode::BAD_REQUEST, "an unexpected error occurred while executing request".to_owned()),
     }
 }
 
 #[tokio::test]
-async fn the_platforms_key_and_secret_may_be_kept_elsewhere() {
+async fn the_platforms_key_and_secret_may_be_references() {
     let api = Api::start().await;
     let (extension, port) = Extension::start().await;
     let settings = [
@@ -88,11 +91,11 @@ async fn the_platforms_key_and_secret_may_be_kept_elsewhere() {
     assert!(api.platform.received().is_empty());
     eventually("it says why", async || environment.log().contains("may the function read the secret?")).await;
 
-    extension.keep(
+    extension.set(
         "/systemsmanager/parameters/get?withDecryption=true&name=%2Fbeer%2Dclub%2Fkey",
         json!({ "Parameter": { "Value": API_KEY } }),
     );
-    extension.keep(
+    extension.set(
         "/secretsmanager/get?secretId=arn%3Aaws%3Asecretsmanager%3Asa%2Deast%2D1%3A123456789012%3Asecret%3Abeer%2Dclub%2DAbCdEf",
         json!({ "SecretString": json!({ "api_secret": API_SECRET, "other": 1 }).to_string() }),
     );
@@ -102,10 +105,10 @@ async fn the_platforms_key_and_secret_may_be_kept_elsewhere() {
 }
 
 #[tokio::test]
-async fn the_databases_password_may_be_kept_elsewhere_and_rotated() {
+async fn the_databases_password_may_be_a_reference_and_be_rotated() {
     let api = Api::start().await;
     let (extension, port) = Extension::start().await;
-    // The test server trusts everybody but this role, of this test alone.
+    // The test server asks this role alone for its password.
     let role = format!("role_{}", uuid::Uuid::new_v4().simple());
     api.run(&format!(
         "create role {role} superuser login password 'first';
@@ -116,31 +119,34 @@ async fn the_databases_password_may_be_kept_elsewhere_and_rotated() {
          select pg_reload_conf()"
     ))
     .await;
-    let (_, server) = api.database_url.split_once('@').unwrap();
-    let encoded = PASSWORD.replace(':', "%3A");
-    let url = format!("postgresql://{role}:{encoded}@{server}");
-    let settings =
-        [("DATABASE_URL", &*url), ("AWS_SESSION_TOKEN", TOKEN), ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", &port)];
+    let mut url = api.database_url.clone();
+    url.set_username(&role).unwrap();
+    url.set_password(Some(PASSWORD)).unwrap();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("AWS_SESSION_TOKEN", TOKEN),
+        ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", &port),
+    ];
     let eligible = Call::get("/subscription/eligible");
 
-    extension.keep_password("wrong");
+    extension.set_password("wrong");
     let environment = api.environment_with("eligible", &settings).await;
     environment.call(&eligible).await.refuses(503, "database_unavailable");
-    // As it is while an environment starts.
+    // The extension starts at the same time as the function.
     *extension.not_ready.lock().unwrap() = 3;
-    extension.keep_password("first");
+    extension.set_password("first");
     assert_eq!(environment.call(&eligible).await.status, 200, "{}", environment.log());
 
     api.run(&format!("alter role {role} password 'second'")).await;
-    extension.keep_password("second");
-    assert_eq!(environment.call(&eligible).await.status, 200, "the connection that is there goes on");
+    extension.set_password("second");
+    assert_eq!(environment.call(&eligible).await.status, 200, "the open connection stays");
     api.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'")).await;
     assert_eq!(environment.call(&eligible).await.status, 200, "{}", environment.log());
     assert!(!environment.log().contains("second"), "{}", environment.log());
 }
 
 /// A server with a certificate for `localhost`, in front of the database; its port, and the certificate as a file.
-async fn tls_before(database_url: &str) -> (u16, tempfile::NamedTempFile) {
+async fn tls_before(database_url: &Url) -> (u16, tempfile::NamedTempFile) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), certified.cert.pem()).unwrap();
@@ -152,8 +158,7 @@ async fn tls_before(database_url: &str) -> (u16, tempfile::NamedTempFile) {
         .with_single_cert(vec![certified.cert.der().clone()], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (directory, _) = database_url.split_once('@').unwrap().1.split_once('/').unwrap();
-    let socket = format!("{}/.s.PGSQL.5432", directory.replace("%2F", "/"));
+    let socket = database::socket(database_url);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -172,20 +177,18 @@ async fn tls_before(database_url: &str) -> (u16, tempfile::NamedTempFile) {
 }
 
 #[tokio::test]
-async fn the_databases_certificate_is_verified_where_that_is_asked_for() {
+async fn the_databases_certificate_is_verified_if_the_setting_says_so() {
     let api = Api::start().await;
     let (port, certificate) = tls_before(&api.database_url).await;
     let certificate = certificate.path().to_str().unwrap();
-    let (user, rest) = api.database_url.split_once('@').unwrap();
-    let (_, name) = rest.split_once('/').unwrap();
     for (host, options, status) in [
         ("localhost", format!("sslmode=verify-full&sslrootcert={certificate}"), 200),
         ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={certificate}"), 503),
         ("localhost", "sslmode=verify-full".to_owned(), 503),
         ("localhost", "sslmode=prefer".to_owned(), 200),
     ] {
-        let url = format!("{user}@{host}:{port}/{name}?{options}");
-        let environment = api.environment_with("eligible", &[("DATABASE_URL", &url)]).await;
+        let url = database::at(&api.database_url, host, port, &options);
+        let environment = api.environment_with("eligible", &[("DATABASE_URL", url.as_str())]).await;
         let answer = environment.call(&Call::get("/subscription/eligible")).await;
         assert_eq!(answer.status, status, "{host} {options}: {}", environment.log());
     }

@@ -1,4 +1,4 @@
-//! The judge must be able to say no: broken histories, and broken variants of the protocol that make them.
+//! The checker must be able to fail: broken histories, and broken variants of the protocol that produce them.
 
 use api_tests::{API_KEY, API_SECRET, Api, checker, checker::Attempt};
 use ecommerce_stub::{Answer as Reply, Behaviour, Received};
@@ -51,7 +51,7 @@ fn broken_histories_are_caught() {
     }
 }
 
-/// A call of the protocol, step by step, by functions that may be broken.
+/// A call of the protocol, step by step, by database functions that may be broken.
 struct ProtocolCall {
     attempt: Option<Uuid>,
     token: Uuid,
@@ -76,7 +76,7 @@ impl ProtocolCall {
         verdict
     }
 
-    /// The status that the platform answers, if it does.
+    /// The status of the platform's answer, if there is one.
     async fn send(&self, api: &Api) -> Option<u16> {
         let order = reqwest::Client::new()
             .post(format!("{}/order/{}", api.platform.base_url(), self.number))
@@ -97,7 +97,7 @@ impl ProtocolCall {
     }
 }
 
-/// Something to replace in `settle_charge()`, and by what.
+/// Parts of `settle_charge()`, each with its replacement.
 type Breakage<'a> = &'a [(&'a str, &'a str)];
 
 async fn world(breakage: Breakage<'_>) -> Api {
@@ -115,7 +115,7 @@ async fn deadline_passes(api: &Api, minutes: i32) {
     api.set_clock(&format!("statement_timestamp() + interval '{minutes} minutes'")).await;
 }
 
-/// What the judge finds once a call under another number has done what it may.
+/// What the checker finds after a call under another request_id.
 async fn after_another_number(api: &Api) -> Vec<String> {
     let mut another = ProtocolCall::new("b");
     if another.claim(api).await == "claimed" {
@@ -125,7 +125,8 @@ async fn after_another_number(api: &Api) -> Vec<String> {
     checker::violations(&api.platform.received(), &api.ledger().await)
 }
 
-/// A call sleeps on a 422, its attempt is taken over and maybe taken; then it wakes and settles. Another number follows.
+/// A call is frozen with a 422. Its attempt is taken over, and the order may have been taken. Then the first call settles.
+/// Another request_id follows.
 async fn sleeper(breakage: Breakage<'_>) -> Vec<String> {
     let api = world(breakage).await;
     let mut slow = ProtocolCall::new("a");
@@ -144,7 +145,7 @@ async fn sleeper(breakage: Breakage<'_>) -> Vec<String> {
     after_another_number(&api).await
 }
 
-/// A first sending may have been taken; its repeat is refused. Another number follows.
+/// A first order may have been taken, and its repeat is refused. Another request_id follows.
 async fn refused_repeat(breakage: Breakage<'_>) -> Vec<String> {
     let api = world(breakage).await;
     let mut first = ProtocolCall::new("a");
@@ -182,13 +183,13 @@ async fn a_repeat_that_opens_the_month_is_caught() {
 #[tokio::test]
 async fn a_claim_after_the_call_out_is_caught() {
     let api = world(&[]).await;
-    // It dies between the two.
+    // It dies after the order, before the claim.
     assert_eq!(ProtocolCall::new("a").send(&api).await, Some(201));
     api.charge("s", "b").await;
     let found = checker::violations(&api.platform.received(), &api.ledger().await);
     assert!(found.iter().any(|violation| violation.contains("no attempt")), "{found:?}");
 
-    // Two of them, both alive: the second claim comes too late.
+    // Two calls that live: the second claim comes too late.
     let api = world(&[]).await;
     let (mut one, mut two) = (ProtocolCall::new("a"), ProtocolCall::new("b"));
     one.send(&api).await;

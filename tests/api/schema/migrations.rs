@@ -1,14 +1,15 @@
-//! Alembic, as operators and evaluators run it.
+//! The migrations, run by Alembic as operators run it.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use api_tests::Api;
+use api_tests::{Api, database};
 use serde_json::{Value, json};
+use url::Url;
 use uuid::Uuid;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// A configuration file of its own scope, gone with the test.
+/// A scope with a configuration file, which is removed with it.
 struct Scope {
     name: String,
     file: PathBuf,
@@ -24,16 +25,13 @@ impl Scope {
         Self { name, file }
     }
 
-    fn of(database_url: &str) -> Self {
-        let (user, rest) = database_url.strip_prefix("postgresql://").unwrap().split_once('@').unwrap();
-        let (host, name) = rest.split_once('/').unwrap();
-        Self::with(Some(&json!({ "database": {
-            "database_type": "postgresql", "driver": "psycopg2", "db_user": user, "db_password": "p@ss:/?#%41\"'\\ é",
-            "db_host": host.replace("%2F", "/"), "db_port": 5432, "db_name": name
-        }})))
+    fn of(database_url: &Url) -> Self {
+        let mut database = database::configuration(database_url);
+        database["db_port"] = json!(5432);
+        Self::with(Some(&json!({ "database": database })))
     }
 
-    /// What it says as errors, if it fails.
+    /// The error output, if it fails.
     fn alembic(&self, arguments: &[&str]) -> Result<(), String> {
         let output = Command::new(env::var("PYTHON").unwrap())
             .args(["-m", "alembic", "-x", &format!("scope={}", self.name)])
@@ -51,7 +49,7 @@ impl Drop for Scope {
     }
 }
 
-/// Every relation, function and trigger of ours.
+/// The name of every relation, function and trigger of ours.
 const INVENTORY: &str = "select coalesce(string_agg(name, ' ' order by name), '') from (
     select relname::text as name from pg_class where relnamespace = 'public'::regnamespace and relname !~ '^alembic'
     union all select proname from pg_proc where pronamespace = 'public'::regnamespace
@@ -126,7 +124,7 @@ subscription_status_history PRIMARY KEY (id)"
 }
 
 #[tokio::test]
-async fn an_earlier_database_is_upgraded_in_place_and_everything_can_be_removed() {
+async fn a_database_of_the_first_revision_is_upgraded_in_place_and_everything_can_be_removed() {
     let api = Api::start().await;
     let scope = Scope::of(&api.database_url);
     let whole: String = api.ask(INVENTORY).await;
@@ -150,7 +148,7 @@ async fn an_earlier_database_is_upgraded_in_place_and_everything_can_be_removed(
 }
 
 #[tokio::test]
-async fn what_is_missing_in_the_configuration_is_one_line() {
+async fn a_missing_or_wrong_key_of_the_configuration_is_one_line_that_names_it() {
     let database = json!({ "db_user": "u", "db_host": "/nowhere", "db_name": "d" });
     let without = |key: &str| {
         let mut database = database.clone();
@@ -181,7 +179,7 @@ async fn what_is_missing_in_the_configuration_is_one_line() {
     }
 }
 
-/// Everything of ours as it is defined, not only its name.
+/// The definition of everything of ours.
 const DEFINITIONS: &str = "select coalesce(string_agg(definition, E'\\n' order by definition), '') from (
     select pg_get_functiondef(oid) as definition from pg_proc where pronamespace = 'public'::regnamespace
     union all select pg_get_viewdef(oid) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'
@@ -191,7 +189,7 @@ const DEFINITIONS: &str = "select coalesce(string_agg(definition, E'\\n' order b
 ) everything";
 
 #[tokio::test]
-async fn each_revision_is_undone_and_made_again_as_it_was() {
+async fn each_revision_can_be_undone_and_repeated() {
     let api = Api::start().await;
     let scope = Scope::of(&api.database_url);
     let mut revisions = 0;

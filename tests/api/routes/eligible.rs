@@ -1,6 +1,8 @@
+//! `GET /subscription/eligible`.
+
 use api_tests::{Api, Call};
 
-/// Every subscription, whatever its id, ACTIVE in a club that is ACTIVE.
+/// Adds subscriptions with these ids, ACTIVE in an ACTIVE club.
 async fn with_ids(api: &Api, ids: &str) {
     let club = api.club().await;
     api.run(&format!("insert into subscription (id, club_id) select id, {club} from ({ids}) ids (id)")).await;
@@ -9,6 +11,18 @@ async fn with_ids(api: &Api, ids: &str) {
          select id, id, 1, '2020-01-01' from subscription",
     )
     .await;
+}
+
+/// Every page, each found by the link of the one before.
+async fn pages(api: &Api, limit: usize) -> Vec<Vec<String>> {
+    let (mut pages, mut next) =
+        (Vec::new(), Some(Call::get("/subscription/eligible").query("limit", &limit.to_string())));
+    while let Some(call) = next {
+        let answer = api.call(call).await;
+        next = answer.next_page();
+        pages.push(serde_json::from_value(answer.body).unwrap());
+    }
+    pages
 }
 
 #[tokio::test]
@@ -49,26 +63,16 @@ async fn pages_follow_each_other_to_the_end() {
     let whole = api.eligible().await;
 
     for limit in 1..=7 {
-        let (mut found, mut call) =
-            (Vec::new(), Call::get("/subscription/eligible").query("limit", &limit.to_string()));
-        loop {
-            let answer = api.call(call).await;
-            let page: Vec<String> = serde_json::from_value(answer.body).unwrap();
-            assert!(page.len() <= limit);
-            found.extend(page);
-            let Some(link) = answer.headers.get("link") else { break };
-            let query = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
-            call = Call::get("/subscription/eligible");
-            call.query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        }
-        assert_eq!(found, whole, "limit {limit}");
+        let pages = pages(&api, limit).await;
+        assert!(pages.iter().all(|page| page.len() <= limit));
+        assert_eq!(pages.concat(), whole, "limit {limit}");
     }
     let rest = api.call(Call::get("/subscription/eligible").query("after", "m")).await;
     assert_eq!(rest.body, serde_json::json!(["n%41", "x y", "é#"]));
 }
 
 #[tokio::test]
-async fn bad_pages_are_refused() {
+async fn invalid_limits_and_positions_are_refused() {
     let api = Api::start().await;
     for limit in ["0", "-1", "100001", "1.5", "x", "", "+1", "4294967297"] {
         api.call(Call::get("/subscription/eligible").query("limit", limit)).await.refuses(400, "invalid_request");
@@ -104,15 +108,6 @@ async fn a_page_of_long_ids_ends_before_it_is_too_large() {
     let api = Api::start().await;
     // 36 quotes: 73 bytes escaped once, 146 and more escaped twice.
     with_ids(&api, "select repeat('\"', 30) || lpad(n::text, 6, '0') from generate_series(1, 60000) n").await;
-    let mut call = Call::get("/subscription/eligible").query("limit", "60000");
-    let mut sizes = Vec::new();
-    loop {
-        let answer = api.call(call).await;
-        sizes.push(answer.body.as_array().map_or(0, Vec::len));
-        let Some(link) = answer.headers.get("link") else { break };
-        let query = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
-        call = Call::get("/subscription/eligible");
-        call.query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    }
+    let sizes: Vec<usize> = pages(&api, 60_000).await.iter().map(Vec::len).collect();
     assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (2, 60_000), "{sizes:?}");
 }

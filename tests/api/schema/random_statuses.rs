@@ -1,20 +1,20 @@
-//! The definition of current status, and the list that tells most subscriptions apart without it, against a plain model.
+//! The definition of current status, and the list, compared with a plain model. The list decides most subscriptions
+//! without the definition.
 
-use std::{collections::BTreeSet, env};
+use std::collections::{BTreeSet, HashMap};
 
-use api_tests::{Api, Call, report};
+use api_tests::{Api, Call, random, report};
 use proptest::{
     collection::vec,
     option,
     prelude::*,
     strategy::ValueTree,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+    test_runner::{Config, TestRunner},
 };
 use serde_json::json;
-use uuid::Uuid;
 
 const SUBSCRIPTIONS: usize = 4000;
-/// Few, so that entries often share one; a millisecond apart.
+/// The moments are few, so that entries often share one. They are a millisecond apart.
 const LAST_MOMENT: i64 = 8;
 const RETURN: &str = "Automatic return schedule";
 
@@ -55,12 +55,7 @@ fn entry_in_effect(history: &[Entry], now: i64) -> Option<&Entry> {
 
 #[tokio::test]
 async fn the_list_and_the_definition_agree_with_the_model() {
-    let seed: u64 = env::var("HISTORY_SEED")
-        .map_or_else(|_| Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
-    report(&format!("random statuses: HISTORY_SEED={seed}"));
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut random = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut random = TestRunner::new_with_rng(Config::default(), random("random statuses").1);
     let population = vec(("[aBé~]?[0-9a-f]{12}", option::weighted(0.9, 1..=3), vec(entry(), 0..8)), SUBSCRIPTIONS);
     let population = population.new_tree(&mut random).unwrap().current();
 
@@ -113,7 +108,7 @@ async fn the_list_and_the_definition_agree_with_the_model() {
         .fetch_all(&api.sql)
         .await
         .unwrap();
-        let found: std::collections::HashMap<_, _> = found.into_iter().collect();
+        let found: HashMap<_, _> = found.into_iter().collect();
         let mut eligible = BTreeSet::new();
         for (id, club, history) in &population {
             let entry = entry_in_effect(history, now);

@@ -1,3 +1,5 @@
+//! `POST /club/{id}/subscribe`.
+
 use std::sync::Arc;
 
 use api_tests::{Api, Call};
@@ -102,7 +104,7 @@ async fn of_64_simultaneous_calls_through_8_environments_one_subscribes() {
 }
 
 #[tokio::test]
-async fn bad_customer_ids_are_refused_and_change_nothing() {
+async fn invalid_customer_ids_are_refused_and_change_nothing() {
     let api = Api::start().await;
     let club = api.club().await;
     for (body, field) in [
@@ -129,7 +131,7 @@ async fn bad_customer_ids_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn odd_customer_ids_are_kept_verbatim() {
+async fn unusual_customer_ids_are_kept_verbatim() {
     let api = Api::start().await;
     let club = api.club().await;
     for customer in ["a/b", "..", "%2F", "'; drop table club; --", "\"", "\\", " padded ", &"🍺".repeat(36)] {

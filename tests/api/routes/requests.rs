@@ -1,8 +1,8 @@
-//! Whatever stands before the functions, and whatever callers put into a request.
+//! Every kind of gateway, and everything that callers can put into a request.
 
 use std::time::Duration;
 
-use api_tests::{Api, Call, gateway::GATEWAYS};
+use api_tests::{Api, Call, eventually, gateway::GATEWAYS};
 use serde_json::json;
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn bad_ids_in_paths_are_refused_through_every_gateway() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_whatever_their_content_type_and_encoding() {
+async fn bodies_of_any_content_type_and_encoding_are_read() {
     let api = Api::start().await;
     for (index, gateway) in GATEWAYS.into_iter().enumerate() {
         for content_type in [
@@ -98,12 +98,12 @@ async fn bodies_are_read_whatever_their_content_type_and_encoding() {
 }
 
 #[tokio::test]
-async fn an_error_names_the_invocation_that_the_log_has() {
+async fn an_error_names_the_invocation_that_the_log_names() {
     let api = Api::start().await;
     let environment = api.environment("status").await;
     let answer = environment.call(&Call::post("/subscription/x/status", json!({ "status_id": 9 }))).await;
     let invocation = answer.text("instance").strip_prefix("urn:uuid:").unwrap().to_owned();
-    api_tests::eventually("the refusal is logged", async || environment.log().contains("invalid_request")).await;
+    eventually("the refusal is logged", async || environment.log().contains("invalid_request")).await;
     let log = environment.log();
     let line = log.lines().find(|line| line.contains("invalid_request")).unwrap();
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -112,7 +112,7 @@ async fn an_error_names_the_invocation_that_the_log_has() {
 }
 
 #[tokio::test]
-async fn a_failure_shows_nothing_of_its_inside() {
+async fn a_failure_reveals_nothing_internal() {
     let api = Api::start().await;
     let environment = api.environment_with("status", &[("RUST_LOG", "error")]).await;
     api.run("drop table subscription_status_history cascade").await;
@@ -120,13 +120,13 @@ async fn a_failure_shows_nothing_of_its_inside() {
     let answer = environment.invoke(call.event(), Duration::from_secs(29)).await;
     let body = answer.refuses(500, "internal_error").body.to_string();
     assert!(!body.contains("subscription_status_history") && !body.contains("relation"), "{body}");
-    api_tests::eventually("the log has it", async || environment.log().contains("does not exist")).await;
+    eventually("the log has it", async || environment.log().contains("does not exist")).await;
     let invocation = answer.text("instance").strip_prefix("urn:uuid:").unwrap();
-    assert!(environment.log().contains(invocation), "under the id that the answer has");
+    assert!(environment.log().contains(invocation), "under the id that the answer names");
 }
 
 #[tokio::test]
-async fn events_that_are_no_http_requests_are_answered_all_the_same() {
+async fn events_that_make_no_valid_http_request_are_answered_too() {
     let api = Api::start().await;
     let club = api.club().await;
     let eligible = api.environment("eligible").await;

@@ -1,28 +1,29 @@
-//! Every place where a process can die or stop × everything the platform can do; then one of four things that the caller does.
+//! Every failpoint × everything that the platform can do. Then the caller does one of four things.
 //!
-//! This is about what a process does: signals, sockets, the gate before the sending, real time. What the ledger then says to
-//! the caller is the database's, and the model explores all of that, so each of these cells goes on in one way only. The ways
-//! take turns: each of them follows every fate and everything that the platform does.
+//! This tests what a process does: signals, sockets, the gate before the sending, real time. The model explores all that
+//! the ledger can answer, so each cell has one sequel only. The sequels take turns: each follows every fate and every
+//! conduct of the platform.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use api_tests::{Answer, Api, Call, Environment, checker, environment::CHARGE_WITH_FAILPOINTS, eventually, report};
-use ecommerce_stub::{Answer as Reply, Behaviour};
+use api_tests::{Answer, Api, Call, Environment, checker, eventually, report};
+use ecommerce_stub::{Answer as Reply, Behaviour, Received};
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::task::JoinHandle;
 
-/// What becomes of the process that charges first.
+/// What happens to the process that charges first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Lives,
-    /// By SIGKILL, between two steps.
+    /// By SIGKILL, at this failpoint.
     KilledAt(&'static str),
-    /// By SIGKILL, when the order has arrived and the platform has not answered.
+    /// By SIGKILL, while the platform has the order and has not answered.
     KilledWaiting,
-    /// By SIGSTOP, until its deadline is past and the caller has gone on.
+    /// By SIGSTOP at this failpoint, until its deadline is past and the sequel is over.
     FrozenAt(&'static str),
 }
 
@@ -55,7 +56,7 @@ const SEQUELS: [Sequel; 4] = [Sequel::SameNumber, Sequel::AnotherNumber, Sequel:
 #[derive(Clone)]
 struct Conduct {
     name: &'static str,
-    /// In the platform's place.
+    /// Replaces the platform's.
     base_url: Option<&'static str>,
     behaviour: Behaviour,
 }
@@ -110,15 +111,16 @@ struct Cell {
     second: String,
 }
 
-/// A process that sleeps on its charge.
+/// A process that is stopped during its charge.
 struct Sleeper {
-    environment: std::sync::Arc<Environment>,
+    environment: Arc<Environment>,
     call: JoinHandle<Option<Answer>>,
-    /// When it was seen to be stopped; its time to send began before.
+    /// When it was seen stopped. Its time to send began earlier.
     stopped: Instant,
 }
 
-async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
+/// The first charge of a cell, and its fate.
+async fn charge_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
     let failpoints = match cell.fate {
         Fate::Lives | Fate::KilledWaiting => String::new(),
         Fate::KilledAt(place) => format!("{place}=1*return(KILL)"),
@@ -131,7 +133,7 @@ async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
     api.platform.behave_for(&cell.first, behaviour);
     let mut settings = vec![("FAILPOINTS", failpoints.as_str())];
     settings.extend(cell.conduct.base_url.map(|base_url| ("ECOMMERCE_BASE_URL", base_url)));
-    let environment = std::sync::Arc::new(api.environment_with(CHARGE_WITH_FAILPOINTS, &settings).await);
+    let environment = Arc::new(api.environment_with("charge", &settings).await);
 
     let call = tokio::spawn({
         let (environment, call) = (environment.clone(), Call::charge(&cell.subscription, &cell.first));
@@ -141,12 +143,12 @@ async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
         Fate::Lives => assert!(call.await.unwrap().is_some(), "{} {}", cell.subscription, environment.log()),
         Fate::KilledAt(place) => {
             let answered = call.await.unwrap().is_some();
-            // Where nothing is reached, nothing is being sent.
+            // A platform that cannot be reached is sent nothing.
             assert_eq!(answered, place == "sending" && cell.conduct.base_url.is_some(), "{}", environment.log());
         }
         Fate::KilledWaiting => {
             eventually("the order arrives, or never will", async || {
-                let arrived = |order: &ecommerce_stub::Received| order.request_id == cell.first;
+                let arrived = |order: &Received| order.request_id == cell.first;
                 call.is_finished() || api.platform.received().iter().any(arrived)
             })
             .await;
@@ -165,6 +167,7 @@ async fn strike_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
     None
 }
 
+/// What the caller does next.
 async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, sequel: Sequel) {
     let (same, another) =
         (Call::charge(&cell.subscription, &cell.first), Call::charge(&cell.subscription, &cell.second));
@@ -172,19 +175,19 @@ async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, sequel: 
         Sequel::SameNumber => drop(healthy.call(&same).await),
         Sequel::AnotherNumber => drop(healthy.call(&another).await),
         Sequel::BothAtOnce => drop(tokio::join!(healthy.call(&same), other.call(&another))),
-        // Whatever became of last month's, this month's is charged.
+        // Last month's outcome does not matter to this month.
         Sequel::NextMonth => assert_eq!(healthy.call(&another).await.status, 200, "{}", cell.subscription),
     }
 }
 
-/// Thaws it; it must change nothing but report a success, and send nothing any more.
+/// Thaws the process. It may record a success, and must change nothing else and send nothing.
 async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
     let of_cell = async || -> (usize, Vec<String>) {
         let orders = api.platform.received().iter().filter(|order| order.request_id == cell.first).count();
         let states = api.ledger().await.into_iter().filter(|attempt| attempt.subscription_id == cell.subscription);
         (orders, states.map(|attempt| format!("{} {}", attempt.request_id, attempt.state)).collect())
     };
-    // The ledger's clock is moved, but the process has its own.
+    // The ledger's clock was moved, the process's was not.
     eventually("its time to send is over", async || sleeper.stopped.elapsed() > TIME_TO_SEND).await;
     let before = of_cell().await;
     sleeper.environment.thaw();
@@ -195,7 +198,7 @@ async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
     assert!(accepted || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
 }
 
-/// The way forward that everybody has: repeat what is unknown, then charge.
+/// Every caller has a way forward: repeat what is unknown, then charge.
 async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
     let mut answers = Vec::new();
     for _ in 0..4 {
@@ -214,12 +217,12 @@ async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fault_at_every_boundary() {
+async fn every_fault_at_every_failpoint_has_a_way_forward_and_makes_one_order() {
     let mut cells_run = 0;
     let mut faults = 0;
     let mut orders = 0;
     let mut violations = Vec::new();
-    let mut standings: BTreeMap<String, usize> = BTreeMap::new();
+    let mut states: BTreeMap<String, usize> = BTreeMap::new();
     let cells: Vec<(Fate, Conduct, Sequel)> = (0..)
         .zip(FATES)
         .flat_map(|(row, fate)| (row..).zip(conducts()).map(move |(place, conduct)| (fate, conduct, place)))
@@ -254,7 +257,7 @@ async fn every_fault_at_every_boundary() {
             api.run(&format!("insert into subscription values ('{0}', {club}, '{0}')", cell.subscription)).await;
         }
 
-        let sleepers = stream::iter(&cells).map(|cell| strike_first(&api, cell)).buffered(8).collect::<Vec<_>>().await;
+        let sleepers = stream::iter(&cells).map(|cell| charge_first(&api, cell)).buffered(8).collect::<Vec<_>>().await;
 
         let later = if sequel == Sequel::NextMonth { "1 month" } else { "1 minute" };
         api.set_clock(&format!("statement_timestamp() + interval '{later}'")).await;
@@ -280,11 +283,11 @@ async fn every_fault_at_every_boundary() {
             faults += usize::from(cell.fate != Fate::Lives) + usize::from(cell.conduct.name != "201");
         }
         for attempt in ledger {
-            *standings.entry(attempt.state).or_default() += 1;
+            *states.entry(attempt.state).or_default() += 1;
         }
     }
     report(&format!(
-        "fault matrix: {cells_run} cells, {faults} faults injected, {orders} orders received, attempts {standings:?}, \
+        "fault matrix: {cells_run} cells, {faults} faults injected, {orders} orders received, attempts {states:?}, \
          {} violations",
         violations.len()
     ));
@@ -297,7 +300,7 @@ async fn a_thousand_charges_of_a_hundred_subscriptions_from_sixteen_environments
     let club = api.club().await;
     api.run(&format!("insert into subscription select 's-' || n, {club}, 'c-' || n from generate_series(0, 99) n"))
         .await;
-    // Faults in turn, as orders arrive; what hangs does so only now and then.
+    // One fault for each order, in turn. Only every third hang is a real one.
     let conducts: Vec<_> = conducts().into_iter().filter(|conduct| conduct.base_url.is_none()).collect();
     for order in 0..1000 {
         let conduct = &conducts[order * 5 % conducts.len()];
@@ -309,7 +312,7 @@ async fn a_thousand_charges_of_a_hundred_subscriptions_from_sixteen_environments
     let answers = join_all(environments.iter().enumerate().map(|(number, environment)| async move {
         let mut statuses = Vec::new();
         for call in (number..1000).step_by(16) {
-            // Ten calls for each subscription, under four numbers, from different environments at a time.
+            // Ten calls for each subscription, under four request_ids, from several environments at the same time.
             let (subscription, order) = (call / 10, call % 4);
             let charge = Call::charge(&format!("s-{subscription}"), &format!("s-{subscription}-{order}"));
             statuses.push(environment.call(&charge).await.status);
@@ -327,7 +330,7 @@ async fn a_thousand_charges_of_a_hundred_subscriptions_from_sixteen_environments
     report(&format!("a thousand charges: answers {statuses:?}, {} orders received", received.len()));
     assert!(!statuses.contains_key(&500));
     assert_eq!(checker::violations(&received, &ledger), Vec::<String>::new());
-    let mut numbers: BTreeMap<&str, std::collections::BTreeSet<&str>> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for order in received.iter().filter(|order| !order.refused) {
         numbers.entry(&order.customer_id).or_default().insert(&order.request_id);
     }

@@ -1,8 +1,6 @@
-//! Random histories of several months, step by step against a small model of the contract.
+//! Random calls over several months, each compared with a small model of the contract.
 
-use std::env;
-
-use api_tests::{Answer, Api, Call, checker, environment::CHARGE_WITH_FAILPOINTS, report};
+use api_tests::{Answer, Api, Call, checker, random, report};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use proptest::{
@@ -10,10 +8,9 @@ use proptest::{
     option,
     prelude::*,
     sample::Index,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+    test_runner::{Config, TestRunner},
 };
 use serde_json::json;
-use uuid::Uuid;
 
 const HISTORIES: u32 = 12;
 const CLUBS: usize = 3;
@@ -52,7 +49,7 @@ enum Step {
     Wait {
         hours: i64,
     },
-    /// By hand; made again by hand, without a history.
+    /// By hand. `again` also inserts the subscription by hand, without a history.
     Delete {
         subscription: Index,
         again: bool,
@@ -98,8 +95,8 @@ struct Subscription {
     history: Vec<Entry>,
 }
 
-/// The definition that the migrations' `subscription_status_at` has, word by word; slow and plain. Every entry here has its own create_date, or is a return,
-/// which has its pause's.
+/// The definition of `subscription_status_at`, word by word. Every entry here has a create_date that no other has, but a
+/// return, which has its pause's.
 fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
     let mut in_effect: Vec<_> = history.iter().filter(|entry| entry.effect <= now).collect();
     in_effect.sort_by_key(|entry| (entry.effect, entry.created));
@@ -134,12 +131,12 @@ struct Model {
     now: Moment,
     clubs: Vec<i32>,
     subscriptions: Vec<Subscription>,
-    /// Of subscriptions that are there.
+    /// Without those of deleted subscriptions.
     attempts: Vec<Attempt>,
     deletions: usize,
 }
 
-/// What a charge answers: nothing, when the process died.
+/// What a charge answers: nothing if the process dies.
 type Expected = Option<(u64, &'static str)>;
 
 impl Model {
@@ -157,7 +154,7 @@ impl Model {
         ids
     }
 
-    /// The contract's table, from its first row to its last.
+    /// The rows of the contract's table, in order.
     fn charge(&mut self, subscription: usize, number: &str, fault: Fault) -> Expected {
         let now = self.now;
         let this_month = (now.year(), now.month());
@@ -209,7 +206,7 @@ impl Model {
     }
 }
 
-fn told(answer: &Answer) -> (u64, &str) {
+fn summary(answer: &Answer) -> (u64, &str) {
     match (answer.status, &answer.body["already_charged"]) {
         (200, already) if *already == json!(true) => (200, "already"),
         (200, _) => (200, "charged"),
@@ -289,15 +286,15 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 api.platform.behave(Behaviour { answer, ..Behaviour::default() });
                 let id = model.subscriptions[place].id.clone();
                 let answer = match fault {
-                    Fault::KilledAt(boundary) => {
-                        let failpoints = format!("{boundary}=return(KILL)");
-                        let doomed = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", &failpoints)]).await;
+                    Fault::KilledAt(failpoint) => {
+                        let failpoints = format!("{failpoint}=return(KILL)");
+                        let doomed = api.environment_with("charge", &[("FAILPOINTS", &failpoints)]).await;
                         doomed.try_call(&Call::charge(&id, &number)).await
                     }
                     _ => Some(api.charge(&id, &number).await),
                 };
                 let expected = model.charge(place, &number, *fault);
-                prop_assert_eq!(answer.as_ref().map(told), expected, "{:?} at {}", step, model.now);
+                prop_assert_eq!(answer.as_ref().map(summary), expected, "{:?} at {}", step, model.now);
             }
             Step::Delete { subscription, again } => {
                 let Some(place) = chosen(subscription) else { continue };
@@ -326,22 +323,18 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn random_histories_go_as_the_contract_says() {
-    let seed: u64 = env::var("HISTORY_SEED")
-        .map_or_else(|_| Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
-    report(&format!("random histories: HISTORY_SEED={seed}"));
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+fn random_charges_are_answered_as_the_contract_says() {
+    let (seed, random) = random("random charges");
     let config = Config { cases: HISTORIES, failure_persistence: None, max_shrink_iters: 150, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut runner = TestRunner::new_with_rng(config, random);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let steps = std::cell::Cell::new(0);
     let result = runner.run(&vec(step(), 30..70), |history| {
         steps.set(steps.get() + history.len());
         runtime.block_on(play(history))
     });
-    report(&format!("random histories: {} steps", steps.get()));
+    report(&format!("random charges: {} steps", steps.get()));
     if let Err(failure) = result {
-        panic!("HISTORY_SEED={seed} {failure}");
+        panic!("SEED={seed} {failure}");
     }
 }

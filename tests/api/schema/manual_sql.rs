@@ -1,4 +1,4 @@
-//! What operators and the acceptance system do to the database by hand.
+//! Statements that operators and the acceptance system run by hand.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -6,7 +6,7 @@ use api_tests::{Api, Call};
 use futures_util::future::join_all;
 use serde_json::json;
 
-const GONE: &str = "delete from subscription_status_history; delete from subscription";
+const DELETE: &str = "delete from subscription_status_history; delete from subscription";
 
 #[tokio::test]
 async fn rows_by_hand_are_accepted_as_on_the_bare_schema() {
@@ -36,41 +36,40 @@ async fn rows_by_hand_are_accepted_as_on_the_bare_schema() {
 }
 
 #[tokio::test]
-async fn what_was_charged_can_be_deleted_and_starts_clean_when_it_is_made_again() {
-    for gone in [GONE, "truncate subscription_status_history, subscription", "truncate subscription cascade"] {
+async fn a_charged_subscription_can_be_deleted_and_starts_clean_when_it_is_inserted_again() {
+    for delete in [DELETE, "truncate subscription_status_history, subscription", "truncate subscription cascade"] {
         let api = Api::start().await;
         let club = api.club().await;
         let make = format!("insert into subscription values ('s', {club}, 'c')");
         for round in 1..=3 {
             api.run(&make).await;
             let charged = api.charge("s", "the-same-number").await;
-            assert_eq!((charged.status, &charged.body["already_charged"]), (200, &json!(false)), "{gone} {round}");
+            assert_eq!((charged.status, &charged.body["already_charged"]), (200, &json!(false)), "{delete} {round}");
             assert_eq!(api.charge("s", "another").await.body["already_charged"], json!(true));
-            api.run(gone).await;
+            api.run(delete).await;
             api.charge("s", "another").await.refuses(404, "subscription_not_found");
         }
         api.run(&format!("insert into subscription values ('t', {club}, 'd')")).await;
-        assert_eq!(api.charge("t", "the-same-number").await.status, 200, "nobody has this number any more");
+        assert_eq!(api.charge("t", "the-same-number").await.status, 200, "the request_id is free again");
         let attempts = api.attempts().await;
-        assert_eq!(attempts.len(), 4, "the record of money moved stays");
+        assert_eq!(attempts.len(), 4, "the record of the charges stays");
         assert_eq!(attempts.iter().filter(|attempt| attempt["orphaned"] == true).count(), 3);
     }
 }
 
 #[tokio::test]
-async fn an_attempt_that_counts_no_more_holds_nobody_up() {
+async fn an_orphaned_attempt_does_not_block_a_charge() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let club: i32 = api.ask("select club_id from subscription").await;
-    api.platform.behave_once(serde_json::from_value(json!({ "answer": { "status": { "status": 500 } } })).unwrap());
-    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
-    api.run(GONE).await;
+    api.charge_into_the_unknown(&subscription, "o").await;
+    api.run(DELETE).await;
     api.run(&format!("insert into subscription values ('{subscription}', {club}, 'c')")).await;
     assert_eq!(api.charge(&subscription, "another").await.status, 200);
 }
 
 #[tokio::test]
-async fn deleting_neither_waits_nor_fails_whatever_holds_the_ledger() {
+async fn deleting_neither_waits_nor_fails_while_the_ledger_is_locked() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     api.charge(&subscription, "o").await;
@@ -80,7 +79,7 @@ async fn deleting_neither_waits_nor_fails_whatever_holds_the_ledger() {
     sqlx::query("lock table charge_attempt in access exclusive mode").execute(&mut *holder).await.unwrap();
     for isolation in ["read committed", "repeatable read", "serializable"] {
         let script = format!(
-            "begin isolation level {isolation}; set local lock_timeout = '1ms'; select 1; {GONE}; commit;
+            "begin isolation level {isolation}; set local lock_timeout = '1ms'; select 1; {DELETE}; commit;
              insert into subscription values ('again')"
         );
         api.run(&script).await;
@@ -123,7 +122,7 @@ async fn truncating_never_deadlocks_with_what_the_functions_do() {
     };
     let truncate = async {
         let mut rounds = 0;
-        // As often as it takes for everybody to have been in everybody's way.
+        // Until each caller has met a truncate.
         while rounds < 150 || answers.iter().any(|answered| answered.load(Ordering::Acquire) < 20) {
             for statement in ["truncate subscription_status_history, subscription", "truncate subscription cascade"] {
                 api.run(statement).await;
@@ -137,13 +136,13 @@ async fn truncating_never_deadlocks_with_what_the_functions_do() {
 }
 
 #[tokio::test]
-async fn whoever_may_delete_needs_no_right_on_the_ledger() {
+async fn a_role_that_may_delete_needs_no_right_on_the_ledger() {
     let api = Api::start().await;
     api.subscription().await;
     api.run(&format!(
         "do $$ begin if not exists (select from pg_roles where rolname = 'clerk') then create role clerk; end if; end $$;
          grant select, insert, update, delete, truncate on subscription, subscription_status_history to clerk;
-         begin; set local role clerk; {GONE}; truncate subscription, subscription_status_history; commit"
+         begin; set local role clerk; {DELETE}; truncate subscription, subscription_status_history; commit"
     ))
     .await;
     assert_eq!(api.ask::<i64>("select count(*) from subscription_deletion").await, 2);

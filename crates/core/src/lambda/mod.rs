@@ -1,7 +1,9 @@
 //! The bootstrap: telemetry, shared state, errors to answers. Written once.
 
+mod sanitize;
+mod telemetry;
+
 use std::{
-    env,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
@@ -9,21 +11,15 @@ use std::{
     time::Instant,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
 use lambda_http::{
-    Adapter, LambdaEvent, Request, RequestExt,
-    http::{
-        HeaderValue,
-        header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST},
-    },
-    request::LambdaRequest,
+    Adapter, Request, RequestExt,
+    http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
     service_fn,
     tower::ServiceExt,
 };
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use sanitize::sanitize_event;
 use tracing::Instrument;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     Error,
@@ -62,7 +58,7 @@ where
 {
     #[cfg(feature = "failpoints")]
     std::mem::forget(fail::FailScenario::setup());
-    log_to_stdout();
+    telemetry::log_to_stdout();
     let settings = Settings::load()
         .and_then(|settings| Ok((Arc::new(S::from_settings(&settings)?), settings.cors_allow_origin()?)));
     let (state, cors_allow_origin) = settings.unwrap_or_else(|error| {
@@ -85,29 +81,7 @@ where
             Ok::<_, lambda_http::Error>(reply)
         }
     });
-    lambda_runtime::run_concurrent(Adapter::from(service).map_request(without_traps)).await
-}
-
-/// lambda_http panics over events that have no place in an HTTP request, before any handler of ours is called. What can
-/// be at fault is a query or a body, which become such as are refused, and headers that nothing here reads.
-fn without_traps(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
-    const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
-    let (headers, body, is_base64) = match &mut event.payload {
-        LambdaRequest::ApiGatewayV1(event) => (&mut event.headers, &mut event.body, &mut event.is_base64_encoded),
-        LambdaRequest::ApiGatewayV2(event) => {
-            if let Some(query) = &mut event.raw_query_string {
-                *query = utf8_percent_encode(query, ILLEGAL).to_string();
-            }
-            (&mut event.headers, &mut event.body, &mut event.is_base64_encoded)
-        }
-        _ => return event,
-    };
-    headers.remove(HOST);
-    headers.remove("x-forwarded-proto");
-    if *is_base64 && body.as_ref().is_some_and(|body| BASE64_STANDARD.decode(body).is_err()) {
-        (*body, *is_base64) = (None, false);
-    }
-    event
+    lambda_runtime::run_concurrent(Adapter::from(service).map_request(sanitize_event)).await
 }
 
 /// Answers whatever happens, and logs it once.
@@ -146,21 +120,6 @@ where
     };
     reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, cors_allow_origin);
     reply
-}
-
-/// JSON lines, or plain ones where Lambda's log format is Text; the level as Lambda's setting has it, else `RUST_LOG`.
-fn log_to_stdout() {
-    let directives = env::var("AWS_LAMBDA_LOG_LEVEL").or_else(|_| env::var("RUST_LOG")).unwrap_or_default();
-    let filter: Targets = directives
-        .to_lowercase()
-        .parse()
-        .ok()
-        .filter(|_| !directives.is_empty())
-        .unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    let text = env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("text"));
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false);
-    let layer = if text { layer.boxed() } else { layer.json().flatten_event(true).with_span_list(false).boxed() };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
 }
 
 #[cfg(test)]

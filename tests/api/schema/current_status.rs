@@ -1,4 +1,4 @@
-//! Every history that the definition of current status names, dated back in SQL.
+//! The histories that the definition of current status names, with dates in the past.
 
 use api_tests::{Api, pause};
 use serde_json::json;
@@ -8,10 +8,10 @@ const CANCELLED: i32 = 2;
 const PAUSED: i32 = 3;
 const RETURN: &str = "Automatic return schedule";
 
-/// (status, day of effect, day of record, details). Day 0 is long ago.
+/// Status, day of effect, day of record, details. Day 0 is 2020-01-01.
 type Entry<'a> = (i32, f64, Option<f64>, &'a str);
 
-/// The status on these days of a history that was written by hand, in any order.
+/// The status on each of these days, after this history.
 async fn on_days(api: &Api, history: &[Entry<'_>], days: &[f64]) -> Vec<Option<i32>> {
     api.run("truncate subscription_status_history, subscription; insert into subscription values ('s')").await;
     for (index, (status, effect, recorded, details)) in history.iter().enumerate().rev() {
@@ -33,7 +33,7 @@ async fn on_days(api: &Api, history: &[Entry<'_>], days: &[f64]) -> Vec<Option<i
 }
 
 #[tokio::test]
-async fn the_named_histories() {
+async fn each_named_history_has_its_status() {
     let api = Api::start().await;
     let subscribed = (ACTIVE, -9.0, Some(-9.0), "");
 
@@ -131,7 +131,7 @@ async fn the_named_histories() {
 }
 
 #[tokio::test]
-async fn ties_of_ids_go_by_bytes() {
+async fn of_the_same_dates_the_greatest_id_by_bytes_counts() {
     let api = Api::start().await;
     api.run("insert into subscription values ('s')").await;
     for (id, status) in [("a", 3), ("B", 1), ("é", 2), ("z", 1)] {
@@ -141,7 +141,7 @@ async fn ties_of_ids_go_by_bytes() {
 }
 
 #[tokio::test]
-async fn what_the_api_writes_has_the_same_meaning() {
+async fn the_same_holds_for_entries_that_the_api_writes() {
     let api = Api::start().await;
     let kept = api.subscription().await;
     let cancelled = api.subscription().await;
@@ -152,7 +152,7 @@ async fn what_the_api_writes_has_the_same_meaning() {
     assert!(api.eligible().await.is_empty());
     assert_eq!(api.status(&cancelled, json!({ "status_id": 2 })).await.status, 200);
 
-    // Days pass; or, as the acceptance system has it, only the dates of effect are put back.
+    // As if days had passed. The acceptance system, too, changes only the dates of effect.
     api.run("update subscription_status_history set effect_date = effect_date - interval '31 days'").await;
     assert_eq!(api.eligible().await, [kept]);
 }

@@ -1,6 +1,8 @@
+//! `POST /subscription/{id}/charge/{request_id}`.
+
 use std::{sync::Arc, time::Duration};
 
-use api_tests::{Api, Call, environment::CHARGE_WITH_FAILPOINTS};
+use api_tests::{Api, Call, eventually};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -41,7 +43,7 @@ async fn a_subscription_is_charged_once_a_month() {
 }
 
 #[tokio::test]
-async fn the_next_month_is_charged_anew_and_an_old_request_id_stays_in_its_month() {
+async fn the_next_month_is_charged_too_and_an_old_request_id_stays_in_its_month() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let november = api.charge(&subscription, "november").await;
@@ -114,7 +116,7 @@ async fn a_refused_order_leaves_the_month_open() {
 }
 
 #[tokio::test]
-async fn a_throttled_order_leaves_the_month_open_and_says_when_to_come_back() {
+async fn a_throttled_order_leaves_the_month_open_and_says_when_to_repeat_it() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let headers = [("retry-after".to_owned(), "17".to_owned())].into();
@@ -125,7 +127,7 @@ async fn a_throttled_order_leaves_the_month_open_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_platform_that_is_not_reached_leaves_the_month_open() {
+async fn an_unreachable_platform_leaves_the_month_open() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     for base_url in ["http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1"] {
@@ -139,10 +141,10 @@ async fn a_platform_that_is_not_reached_leaves_the_month_open() {
 }
 
 #[tokio::test]
-async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
+async fn an_unknown_outcome_is_repeated_only_under_its_own_request_id() {
     let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "2000")]).await;
     let late = Behaviour { delay_ms: 60_000, ..Behaviour::default() };
-    let uncertain = [
+    let behaviours = [
         Behaviour::status(500),
         Behaviour::status(503),
         Behaviour::status(301),
@@ -152,7 +154,7 @@ async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
         answering(Reply::ResetAfterReading { take: true }),
         late,
     ];
-    for (index, behaviour) in uncertain.into_iter().enumerate() {
+    for (index, behaviour) in behaviours.into_iter().enumerate() {
         let subscription = api.subscription().await;
         let number = format!("order-{index}");
         api.platform.behave_once(behaviour.clone());
@@ -178,15 +180,18 @@ async fn an_uncertain_outcome_is_repeated_only_under_its_own_number() {
 }
 
 #[tokio::test]
-async fn a_repeat_in_the_next_month_counts_to_its_own() {
+async fn a_repeat_in_the_next_month_counts_for_the_first_month() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour::status(500));
-    api.charge(&subscription, "november").await.refuses(504, "charge_outcome_unknown");
+    api.charge_into_the_unknown(&subscription, "november").await;
     let november: String = api.ask("select to_char(billing_month, 'YYYY-MM') from charge_attempt").await;
     api.set_clock("statement_timestamp() + interval '1 month'").await;
 
-    assert_eq!(api.charge(&subscription, "december").await.status, 200, "the unknown one does not hold this month up");
+    assert_eq!(
+        api.charge(&subscription, "december").await.status,
+        200,
+        "an unknown outcome of last month does not hold up this one"
+    );
     let repeated = api.charge(&subscription, "november").await;
     assert_eq!((repeated.status, repeated.text("month")), (200, november.as_str()), "{repeated:?}");
 }
@@ -195,8 +200,7 @@ async fn a_repeat_in_the_next_month_counts_to_its_own() {
 async fn a_repeat_sends_the_same_order() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour::status(500));
-    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
+    api.charge_into_the_unknown(&subscription, "o").await;
     api.run("update club set store_sku = null; update subscription set customer_store_id = 'somebody else'").await;
     assert_eq!(api.charge(&subscription, "o").await.status, 200);
     let received = api.platform.received();
@@ -229,7 +233,7 @@ async fn an_acceptance_is_a_charge_whatever_its_body() {
 }
 
 #[tokio::test]
-async fn the_platforms_json_is_handed_on_as_it_came() {
+async fn the_platforms_json_is_passed_on_unchanged() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let body = r#"{"total":10.50,"big":123456789012345678901234567890,"twice":1,"twice":2}"#;
@@ -262,7 +266,7 @@ async fn a_request_id_belongs_to_its_first_use() {
 }
 
 #[tokio::test]
-async fn only_what_is_in_service_is_charged() {
+async fn only_an_active_subscription_of_an_open_club_is_charged() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let club: i32 = api.ask("select club_id from subscription").await;
@@ -294,7 +298,7 @@ async fn only_what_is_in_service_is_charged() {
 }
 
 #[tokio::test]
-async fn a_subscription_without_any_history_is_proxied() {
+async fn a_subscription_without_any_history_is_charged() {
     let api = Api::start().await;
     api.run("insert into club values (77, 'by hand', 42); insert into subscription values ('s', 77, 'c')").await;
     assert_eq!(api.charge("s", "o").await.status, 200);
@@ -302,11 +306,10 @@ async fn a_subscription_without_any_history_is_proxied() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_of_a_paused_subscription_is_for_an_operator() {
+async fn an_operator_resolves_the_unknown_outcome_of_a_paused_subscription() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    api.platform.behave_once(Behaviour::status(500));
-    api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
+    api.charge_into_the_unknown(&subscription, "o").await;
     api.status(&subscription, json!({ "status_id": 3 })).await;
     let stuck = api.charge(&subscription, "o").await;
     assert!(stuck.refuses(409, "charge_outcome_unknown").text("detail").contains("operator"));
@@ -314,7 +317,7 @@ async fn an_unknown_outcome_of_a_paused_subscription_is_for_an_operator() {
 }
 
 #[tokio::test]
-async fn a_charge_of_last_weeks_pause_is_still_told() {
+async fn a_charge_before_a_pause_is_still_answered() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     api.charge(&subscription, "o").await;
@@ -323,7 +326,7 @@ async fn a_charge_of_last_weeks_pause_is_still_told() {
 }
 
 #[tokio::test]
-async fn too_little_time_claims_nothing() {
+async fn a_call_with_too_little_time_claims_nothing() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let environment = api.environment("charge").await;
@@ -337,7 +340,7 @@ async fn too_little_time_claims_nothing() {
     assert_eq!(
         (answer.status, &answer.body["already_charged"]),
         (200, &json!(true)),
-        "what was charged can still be told"
+        "an earlier charge is still answered"
     );
 }
 
@@ -350,7 +353,7 @@ async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
     let call = Call::charge(&subscription, "o");
     tokio::select! {
         _ = doomed.call(&call) => panic!("the platform does not answer"),
-        () = api_tests::eventually("the order arrives", async || !api.platform.received().is_empty()) => {}
+        () = eventually("the order arrives", async || !api.platform.received().is_empty()) => {}
     }
     drop(doomed);
     api.charge(&subscription, "o").await.refuses(409, "charge_in_progress");
@@ -367,18 +370,16 @@ async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
 async fn a_process_that_was_frozen_past_its_deadline_changes_nothing_that_was_taken_over() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    let sleeper = api.environment_with(CHARGE_WITH_FAILPOINTS, &[("FAILPOINTS", "answered=1*return(STOP)")]).await;
+    let sleeper = api.environment_with("charge", &[("FAILPOINTS", "answered=return(STOP)")]).await;
     api.platform.behave_once(Behaviour::status(422));
-    let call = Call::charge(&subscription, "o");
-    let (answer, ()) = tokio::join!(sleeper.call(&call), async {
-        api_tests::eventually("it stops with a refusal in its hands", async || sleeper.is_frozen()).await;
-        api.set_clock("statement_timestamp() + interval '1 minute'").await;
-        api.platform.behave_once(Behaviour::status(500));
-        api.charge(&subscription, "o").await.refuses(504, "charge_outcome_unknown");
-        sleeper.thaw();
-    });
+    let answer = api
+        .charge_asleep(&sleeper, &subscription, "o", async || {
+            api.set_clock("statement_timestamp() + interval '1 minute'").await;
+            api.charge_into_the_unknown(&subscription, "o").await;
+        })
+        .await;
     answer.refuses(504, "charge_outcome_unknown");
-    assert_eq!(api.attempts().await[0]["state"], "unknown", "its 422 is about the first sending, or about none");
+    assert_eq!(api.attempts().await[0]["state"], "unknown", "its 422 says nothing about the repeat");
     assert_eq!(api.charge(&subscription, "o").await.status, 200);
 }
 
@@ -418,13 +419,12 @@ async fn an_unknown_subscription_is_not_found() {
 }
 
 #[tokio::test]
-async fn ones_own_attempt_is_repeated_whoever_else_used_its_number() {
+async fn an_attempt_is_repeated_even_if_another_subscription_used_its_request_id() {
     let api = Api::start().await;
     let (one, two) = (api.subscription().await, api.subscription().await);
     api.platform.behave_once(Behaviour::status(422));
     api.charge(&one, "shared").await.refuses(502, "order_rejected");
-    api.platform.behave_once(Behaviour::status(500));
-    api.charge(&two, "other").await.refuses(504, "charge_outcome_unknown");
+    api.charge_into_the_unknown(&two, "other").await;
     // As if the two had raced.
     api.run("update charge_attempt set request_id = 'shared'").await;
     assert_eq!(api.charge(&two, "shared").await.status, 200);
