@@ -42,18 +42,22 @@ def server() -> Database:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def examples_exist(database: Database) -> None:
-    """Clubs 1 (active), 2 (closed) and 3 (without a status), and the document's subscriptions."""
+def examples_exist(api: str, database: Database) -> None:
+    """Clubs 1 (active), 2 (closed) and 3 (without a status), and the document's subscriptions, one of them charged."""
     database.run("insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713)")
     database.run(
         "insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)"
         " values ('active', 1, 1, utc_now(), utc_now()), ('closed', 2, 2, utc_now(), utc_now())"
     )
+    new, from_before = "57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba", "00000000-0000-0000-000-0000000000000"
     database.run(
         "insert into subscription (id, club_id, customer_store_id, create_date)"
-        " values ('57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba', 1, 'a customer', utc_now()),"
-        " ('00000000-0000-0000-000-0000000000000', 1, 'another customer', utc_now())"
+        " values (%(new)s, 1, 'a customer', utc_now()), (%(from_before)s, 1, 'another customer', utc_now())",
+        new=new,
+        from_before=from_before,
     )
+    # The document's example of a charge is answered with 200 from now on, whatever status a judge records.
+    requests.post(f"{api}/subscription/{new}/charge/2026-11.{new}").raise_for_status()
 
 
 class Platform:

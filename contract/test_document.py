@@ -40,7 +40,7 @@ def test_it_is_valid_by_the_official_schema() -> None:
 def test_the_official_schema_rejects_a_link_parameter_of_another_type() -> None:
     broken = deepcopy(DOCUMENT)
     subscribed = broken["paths"]["/club/{id}/subscribe"]["post"]["responses"]["201"]
-    subscribed["links"]["eligible"]["parameters"]["limit"] = 100
+    subscribed["links"]["eligible"]["parameters"] = {"limit": 100}
     with pytest.raises(OpenAPIValidationError, match="100 is not of type"):
         validate(broken)
 
