@@ -5,7 +5,6 @@ const path = require('path');
 const Ajv = require('ajv');
 const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
-const unresolved = require('./unresolved-charges-event.json');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
@@ -62,11 +61,11 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       throttle: { rate: operators.rate_limit || RATE_LIMIT, burst: operators.burst_limit || BURST_LIMIT },
     },
     alarms: {
+      enabled: Boolean(alarms),
       resources: alarms ? '${file(deploy/alarms.yml)}' : {},
       own_topic: alarms?.email ? '${file(deploy/alarm-topic.yml)}' : {},
       topic: alarms?.topic_arn || { Ref: 'AlarmTopic' },
       email: alarms?.email,
-      event: JSON.stringify(unresolved),
     },
     /** The root certificate to put beside the binaries, or null. */
     certificate: certificate(),

@@ -116,7 +116,7 @@ impl Environment {
     }
 
     /// What the function handed to the Runtime API, or the error that it reported.
-    async fn invoke_raw(&self, event: Value, time: Duration) -> Result<Value, String> {
+    pub async fn invoke_raw(&self, event: Value, time: Duration) -> Result<Value, String> {
         let milliseconds = u64::try_from(time.as_millis()).expect("a while");
         let invocation =
             InvocationBuilder::new().payload(event).timeout_ms(milliseconds).build().expect("an invocation");

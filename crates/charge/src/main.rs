@@ -9,13 +9,11 @@ use club_core::{
     lambda,
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
 };
-use lambda_http::{Request, RequestExt, http::StatusCode};
+use lambda_http::{Request, http::StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 const PATH: &str = "/subscription/{id}/charge/{request_id}";
-/// Asked by a schedule, past the gateway, which has no such route: how many charges need a person.
-const UNRESOLVED: &str = "/charge/unresolved";
 
 #[derive(Serialize)]
 struct Answer {
@@ -29,29 +27,9 @@ struct Answer {
     order: Option<Box<RawValue>>,
 }
 
-#[derive(Serialize)]
-struct Unresolved {
-    unresolved: i64,
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    lambda::run(answer).await
-}
-
-async fn answer(charging: Arc<Charging>, request: Request) -> Result<Reply, Error> {
-    if request.raw_http_path() == UNRESOLVED {
-        count_unresolved(&charging, &request).await
-    } else {
-        charge(charging, request).await
-    }
-}
-
-async fn count_unresolved(charging: &Charging, request: &Request) -> Result<Reply, Error> {
-    let unresolved = charging.unresolved(http::time_left(request)).await?;
-    // The alarm's metric is made of this line. Its name has no dot, which a metric filter would take for a path.
-    tracing::info!(unresolved_charges = unresolved, "charges that need a person");
-    http::json(StatusCode::OK, &Unresolved { unresolved })
+    lambda::run(charge).await
 }
 
 async fn charge(charging: Arc<Charging>, request: Request) -> Result<Reply, Error> {

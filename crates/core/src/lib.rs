@@ -1,6 +1,6 @@
-//! What the four functions share.
+//! What the functions share.
 //!
-//! A function's `main` is `lambda::run(handler)`; a handler parses with [`http`] and [`model`], acts through
+//! A function's `main` is `lambda::run(handler)`, or `lambda::run_scheduled(handler)` if a schedule calls it; a handler parses with [`http`] and [`model`], acts through
 //! [`subscription`] or [`charge`], and replies with [`http`]. Everything that can go wrong is one [`Error`], which knows
 //! its status and its code.
 

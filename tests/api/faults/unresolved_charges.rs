@@ -51,18 +51,42 @@ async fn unresolved_charges_are_listed_with_the_minutes_since() {
 #[tokio::test]
 async fn the_schedule_counts_the_unresolved_charges() {
     let api = Api::start().await;
-    let event: Value = serde_json::from_str(include_str!("../../../deploy/unresolved-charges-event.json")).unwrap();
-    let charge = api.environment("charge").await;
+    let function = api.environment("unresolved").await;
     for waiting in 0..2 {
         if waiting == 1 {
             unknown(&api).await;
         }
-        let answer = charge.invoke(event.clone(), Duration::from_secs(27)).await;
-        assert_eq!((answer.status, &answer.body), (200, &json!({ "unresolved": waiting })));
+        assert_eq!(function.invoke_raw(scheduled(), Duration::from_secs(20)).await, Ok(json!(waiting)));
         // What the metric is made of.
         let line = format!("\"unresolved_charges\":{waiting}");
-        eventually("it is logged", async || charge.log().contains(&line)).await;
+        eventually("it is logged", async || function.log().contains(&line)).await;
     }
+}
+
+#[tokio::test]
+async fn a_count_that_fails_fails_the_invocation_and_says_why_in_the_log_alone() {
+    let api = Api::start().await;
+    let function = api.environment("unresolved").await;
+    api.run("drop view unresolved_charges").await;
+    let error = function.invoke_raw(scheduled(), Duration::from_secs(20)).await.unwrap_err();
+    assert!(error.contains("Something went wrong here.") && !error.contains("unresolved_charges"), "{error}");
+    let logged = async || function.log().contains(r#"relation \"unresolved_charges\" does not exist"#);
+    eventually("the log says why", logged).await;
+}
+
+/// As EventBridge sends it.
+fn scheduled() -> Value {
+    json!({
+        "version": "0",
+        "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": "2026-11-08T16:53:06Z",
+        "region": "us-east-1",
+        "resources": ["arn:aws:events:us-east-1:123456789012:rule/unresolved"],
+        "detail": {}
+    })
 }
 
 #[tokio::test]

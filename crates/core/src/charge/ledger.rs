@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::state::{ChargeState, Verdict};
 use crate::{
+    Error,
     clock::Budget,
-    database::Query,
+    database::{Database, Query},
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
 };
 
@@ -171,7 +172,11 @@ impl Query for Settlement<'_> {
 }
 
 /// How many charges need a person.
-pub struct UnresolvedCharges;
+pub async fn count_unresolved(database: &Database, time: Budget) -> Result<i64, Error> {
+    database.ask(&UnresolvedCharges, time).await
+}
+
+struct UnresolvedCharges;
 
 impl Query for UnresolvedCharges {
     type Answer = i64;

@@ -6,4 +6,5 @@ mod protocol;
 mod state;
 
 pub use ledger::Charge;
+pub use ledger::count_unresolved;
 pub use protocol::{Charged, Charging};

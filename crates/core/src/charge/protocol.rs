@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::{
-    ledger::{Charge, Claim, Claimed, LiveAttempt, Settled, Settlement, UnresolvedCharges},
+    ledger::{Charge, Claim, Claimed, LiveAttempt, Settled, Settlement},
     platform::{Order, Outcome, Platform},
     state::{ChargeState, Verdict},
 };
@@ -87,11 +87,6 @@ impl Charging {
         let settled = self.database.ask(&settlement, time).await;
         failpoint!("settled");
         conclude(&attempt, &outcome, settled)
-    }
-
-    /// How many charges need a person.
-    pub async fn unresolved(&self, time: Budget) -> Result<i64, Error> {
-        self.database.ask(&UnresolvedCharges, time).await
     }
 }
 

@@ -11,18 +11,20 @@ use std::{
     time::Instant,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use lambda_http::{
-    Adapter, Request, RequestExt,
+    Adapter, LambdaEvent, Request, RequestExt,
     http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
     service_fn,
     tower::ServiceExt,
 };
 use sanitize::sanitize_event;
+use serde::{Serialize, de::IgnoredAny};
 use tracing::Instrument;
 
 use crate::{
     Error,
+    clock::Budget,
     config::{ConfigError, Settings},
     database::Database,
     http::{self, Reply},
@@ -49,13 +51,51 @@ impl State for Database {
     }
 }
 
-/// Serves one function. A setting that is missing or wrong ends it with one line that says so.
+/// Serves a function that the gateway calls.
 pub async fn run<S, H, F>(handler: H) -> Result<(), lambda_http::Error>
 where
     S: State,
     H: Fn(Arc<S>, Request) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Error>> + Send + 'static,
 {
+    let (state, cors_allow_origin) = start::<S>();
+    let service = service_fn(move |request: Request| {
+        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
+        async move {
+            let reply = respond(request, origin, move |request| handler(state, request)).await;
+            Ok::<_, lambda_http::Error>(reply)
+        }
+    });
+    lambda_runtime::run_concurrent(Adapter::from(service).map_request(sanitize_event)).await
+}
+
+/// Serves a function that a schedule calls. It reads nothing of the event. An error fails the invocation: Lambda counts
+/// it and tries again.
+pub async fn run_scheduled<S, H, F, R>(handler: H) -> Result<(), lambda_http::Error>
+where
+    S: State,
+    H: Fn(Arc<S>, Budget) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    let (state, _) = start::<S>();
+    let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
+        let span = tracing::error_span!("invocation", requestId = event.context.request_id);
+        let work = handler(Arc::clone(&state), Budget::until_lambda_deadline(event.context.deadline));
+        let logged = async move {
+            work.await.inspect_err(|error| {
+                let source = std::error::Error::source(error);
+                tracing::error!(error.code = error.kind().1, error = source, "failed");
+            })
+        };
+        logged.map_err(lambda_http::Error::from).instrument(span)
+    });
+    lambda_runtime::run_concurrent(service).await
+}
+
+/// Reads the settings and opens connections. A setting that is missing or wrong ends the process with one line that
+/// says so.
+fn start<S: State>() -> (Arc<S>, HeaderValue) {
     #[cfg(feature = "failpoints")]
     std::mem::forget(fail::FailScenario::setup());
     telemetry::log_to_stdout();
@@ -73,15 +113,7 @@ where
         }
         warming.warm().await;
     });
-
-    let service = service_fn(move |request: Request| {
-        let (state, handler, origin) = (Arc::clone(&state), handler.clone(), cors_allow_origin.clone());
-        async move {
-            let reply = respond(request, origin, move |request| handler(state, request)).await;
-            Ok::<_, lambda_http::Error>(reply)
-        }
-    });
-    lambda_runtime::run_concurrent(Adapter::from(service).map_request(sanitize_event)).await
+    (state, cors_allow_origin)
 }
 
 /// Answers whatever happens, and logs it once.
