@@ -97,7 +97,6 @@ impl Report {
     }
 
     fn plot(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        #[allow(clippy::cast_precision_loss)]
         let points = |growth: &[(usize, f64, f64)], pick: fn(&(usize, f64, f64)) -> f64| -> Vec<(f64, f64)> {
             growth.iter().map(|point| (point.0 as f64, pick(point))).collect()
         };
