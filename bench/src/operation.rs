@@ -205,7 +205,7 @@ impl Statements {
         let started = Instant::now();
         match operation {
             Operation::Subscribe => {
-                let customer = CustomerId::parse(&Uuid::new_v4().to_string()).expect("a customer");
+                let customer = CustomerId::try_from(Uuid::new_v4().to_string()).expect("a customer");
                 let club = ClubId::parse(&CLUB.to_string()).expect("a club");
                 NewSubscription::new(club, customer).subscribe(&self.database, time).await.expect("a subscription");
             }
