@@ -116,9 +116,7 @@ def check_any_stage(package: Package, origin: str, authorization: str, limit: tu
     expect(package.function("eligible")["MemorySize"] >= 512, "eligible has no memory for its longest answer")
 
     methods = package.methods()
-    expected = {route: name for name, route in ROUTES.items()} | {
-        ("OPTIONS", ROUTES[name][1]): None for name in FRONT_END
-    }
+    expected = {route: name for name, route in ROUTES.items()} | {("OPTIONS", ROUTES[name][1]): None for name in FRONT_END}
     equal("routes", set(methods), set(expected))
     for route, name in expected.items():
         method = methods[route]
@@ -214,11 +212,7 @@ def check_prod(package: Package) -> None:
     equal("network", charge["VpcConfig"]["SubnetIds"], config["vpc"]["subnet_ids"])
     equal("security groups", charge["VpcConfig"]["SecurityGroupIds"], config["vpc"]["security_group_ids"])
     for name in FUNCTIONS:
-        equal(
-            f"{name}'s limit",
-            package.function(name).get("ReservedConcurrentExecutions"),
-            config["concurrency"].get(name),
-        )
+        equal(f"{name}'s limit", package.function(name).get("ReservedConcurrentExecutions"), config["concurrency"].get(name))
         (layer,) = package.function(name)["Layers"]
         expect(re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer), f"{name} has the layer {layer}")
 
