@@ -1,18 +1,18 @@
-//! What API Gateway and its kin make of an HTTP call.
+//! The events that gateways make of an HTTP call.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use crate::routes::{Route, routes};
 
-/// Who stands between the caller and the function.
+/// What passes the call to the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gateway {
     /// REST API, payload 1.0: the path and its parameters as they were sent.
     Rest,
     /// HTTP API with routes, payload 2.0: the path and its parameters decoded.
     Http,
-    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router, too.
+    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router is the same.
     FunctionUrl,
 }
 

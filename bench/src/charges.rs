@@ -1,4 +1,4 @@
-//! Charges per second, where the platform takes its time.
+//! Charges per second, with a platform that takes a tenth of a second.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     progress,
 };
 
-/// What the platform's stand-in takes.
+/// How long the platform's stand-in takes for an order.
 const PLATFORM_MS: u64 = 100;
 
 impl Bench {

@@ -1,4 +1,4 @@
-//! Medians, and how they compare.
+//! Medians and other quantiles.
 
 use std::time::Duration;
 

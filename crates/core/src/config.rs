@@ -12,7 +12,7 @@
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
 //!
-//! The database's password and the platform's key and secret may be kept elsewhere, see [`crate::secrets`].
+//! The database's password and the platform's key and secret may be references: see [`crate::secrets`].
 //!
 //! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
 //! `subscribe` starts without the platform's settings.
@@ -47,7 +47,7 @@ pub enum ConfigError {
     Wrong { setting: String, expected: &'static str },
 }
 
-/// What a configuration file holds; what it does not know, it leaves alone.
+/// A configuration file. Unknown keys are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -57,7 +57,7 @@ struct File {
     cors_allow_origin: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct DatabaseBlock {
     db_user: String,
@@ -67,20 +67,6 @@ struct DatabaseBlock {
     db_name: String,
     sslmode: Option<String>,
     sslrootcert: Option<String>,
-}
-
-impl Default for DatabaseBlock {
-    fn default() -> Self {
-        Self {
-            db_user: String::new(),
-            db_password: None,
-            db_host: String::new(),
-            db_port: Value::Null,
-            db_name: String::new(),
-            sslmode: None,
-            sslrootcert: None,
-        }
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -95,7 +81,7 @@ struct EcommerceBlock {
 /// How to reach the database.
 pub struct DatabaseSettings {
     pub options: PgConnectOptions,
-    /// Where the password is kept, if it is not among the options.
+    /// Where the password is kept, unless it is in the options.
     pub password: Option<Reference>,
 }
 
@@ -104,12 +90,12 @@ pub struct EcommerceSettings {
     pub base_url: Url,
     pub api_key: Secret,
     pub api_secret: Secret,
-    /// The longest that a call-out may take, from before its claim.
+    /// The longest call-out, measured from before its claim.
     pub timeout: Duration,
 }
 
 pub struct Settings {
-    /// Whether what protects a connection must be there.
+    /// Whether the database's certificate is verified by default.
     production: bool,
     file_name: String,
     file: Option<File>,
@@ -125,7 +111,7 @@ impl Settings {
 
     pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
         if let Some(url) = variable("DATABASE_URL") {
-            // What cannot be parsed may be repeated in the reason, password included: it is not passed on.
+            // The parser's reason may quote the URL, password included, so it is dropped.
             let schemes = ["postgresql://", "postgres://"];
             let options = if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse().ok() } else { None };
             let malformed = || wrong("DATABASE_URL", "postgresql://user:password@host:port/name");
@@ -188,7 +174,7 @@ impl Settings {
             Secret::Value(value) => {
                 DatabaseSettings { options: options.password(value.expose_secret()), password: None }
             }
-            Secret::Kept(reference) => DatabaseSettings { options, password: Some(reference) },
+            Secret::Reference(reference) => DatabaseSettings { options, password: Some(reference) },
         })
     }
 
@@ -273,7 +259,7 @@ fn wrong(setting: impl Into<String>, expected: &'static str) -> ConfigError {
     ConfigError::Wrong { setting: setting.into(), expected }
 }
 
-/// An empty variable counts as one that is not set.
+/// An empty variable counts as unset.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -285,7 +271,7 @@ fn number(value: &Value) -> Option<u64> {
 
 fn read(file: &str) -> Result<Option<File>, ConfigError> {
     let parsed = match fs::read(file) {
-        // Where it is wrong, not what is there: that may be a password.
+        // The place only: the value may be a password.
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error: serde_json::Error| {
             format!("wrong JSON or a value of the wrong type at line {} column {}", error.line(), error.column())
         }),

@@ -4,11 +4,10 @@ use lambda_http::http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;
 
-/// Seconds to wait before a database or a platform that was not to be reached is worth another call.
+/// Seconds after which an unreachable database or platform is worth another call.
 const RETRY_AFTER: u64 = 2;
 
-/// A refusal or a failure. `Display` is the problem's `detail`, so it says nothing of the failure's inside; that is in
-/// `source`, for the log.
+/// A refusal or a failure. `Display` is the problem's `detail` and shows nothing internal. `source` is for the log.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("{0}")]
@@ -32,7 +31,7 @@ pub enum Error {
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
     RequestIdReused,
     #[error("The e-commerce platform refused the order. The month stays open.")]
-    OrderRejected { upstream_status: u16 },
+    OrderRejected { upstream_status: Option<u16> },
     #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
@@ -78,7 +77,7 @@ impl Error {
         }
     }
 
-    /// What a problem says beside its code.
+    /// What a problem adds to its code.
     pub fn extra(&self) -> Extra<'_> {
         let mut extra = Extra::default();
         match self {
@@ -88,7 +87,7 @@ impl Error {
             Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
                 extra.request_id = Some(request_id);
             }
-            Self::OrderRejected { upstream_status } => extra.upstream_status = Some(*upstream_status),
+            Self::OrderRejected { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
             | Self::ClubNotFound
@@ -105,13 +104,13 @@ impl Error {
 
 #[derive(Default, Serialize)]
 pub struct Extra<'a> {
-    /// Seconds after which the same call is worth repeating; a header.
+    /// Seconds after which the same call is worth repeating. A header.
     #[serde(skip)]
     pub retry_after: Option<u64>,
     /// The request_id to repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
-    /// What the platform answered.
+    /// The status of the platform's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
 }

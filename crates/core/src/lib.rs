@@ -1,8 +1,8 @@
 //! What the functions share.
 //!
-//! A function's `main` is `lambda::run(handler)`, or `lambda::run_scheduled(handler)` if a schedule calls it; a handler parses with [`http`] and [`model`], acts through
-//! [`subscription`] or [`charge`], and replies with [`http`]. Everything that can go wrong is one [`Error`], which knows
-//! its status and its code.
+//! A function's `main` is [`lambda::run`] of its handler, or [`lambda::run_scheduled`] if a schedule calls it. A
+//! handler parses with [`http`] and [`model`], acts through [`subscription`] or [`charge`], and replies with [`http`].
+//! Everything that can go wrong is one [`Error`], which knows its status and its code.
 
 #[macro_use]
 mod failpoint;

@@ -11,7 +11,12 @@ use club_core::{
     subscription::NewSubscription,
 };
 use lambda_http::{Request, http::StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize)]
+struct Body {
+    customer_id: CustomerId,
+}
 
 #[derive(Serialize)]
 struct Subscribed<'a> {
@@ -29,8 +34,7 @@ async fn main() -> Result<(), lambda_http::Error> {
 
 async fn subscribe(database: Arc<Database>, request: Request) -> Result<Reply, Error> {
     let club_id = ClubId::parse(&http::path(&request, "/club/{id}/subscribe", "id")?)?;
-    let fields = http::fields(&request)?;
-    let customer_id = CustomerId::parse(fields.required_text("customer_id")?)?;
+    let Body { customer_id } = http::body(&request)?;
 
     let new = NewSubscription::new(club_id, customer_id);
     let create_date = new.subscribe(&database, http::time_left(&request)).await?;

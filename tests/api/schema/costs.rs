@@ -1,4 +1,4 @@
-//! The rows that a call reads grow with its result only, whatever the planner's statistics say.
+//! The rows that a call reads grow with its result only, even if the planner's statistics are wrong.
 
 use api_tests::{Api, report};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};

@@ -9,8 +9,8 @@ use crate::{
     database::{Database, Query},
 };
 
-/// Ids that take more bytes than this in the database cannot fit one answer: an id has there at most seven bytes beside its
-/// own, and at least five in the answer.
+/// Ids of more bytes than this in the database cannot fit one answer. There, an id takes at most seven bytes more than
+/// its text; in the answer, at least five more.
 const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
 impl Page {

@@ -1,4 +1,4 @@
-//! Subscriptions and their statuses: what each function asks of the database.
+//! What each function of subscriptions asks of the database.
 
 mod eligible;
 mod page;

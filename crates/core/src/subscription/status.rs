@@ -8,8 +8,8 @@ use crate::{
     model::{Days, Details, Moment, Status, SubscriptionId},
 };
 
-/// A status to be recorded, with the automatic return of a pause. Its ids are made with it, so that a repeated call
-/// records it once.
+/// A status to record, with the automatic return of a pause. Its ids are made with it, so a repeated call records it
+/// once.
 pub struct StatusChange {
     entry_id: Uuid,
     return_entry_id: Uuid,
@@ -22,7 +22,7 @@ pub struct StatusChange {
     pub interval: Option<Days>,
 }
 
-/// From when a recorded status has effect, and until when, if it returns by itself.
+/// When a recorded status takes effect, and when it returns automatically, if it does.
 pub struct Recorded {
     pub effect_date: Moment,
     pub automatic_return: Option<Moment>,

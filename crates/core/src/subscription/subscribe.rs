@@ -8,7 +8,7 @@ use crate::{
     model::{ClubId, CustomerId, Moment},
 };
 
-/// A subscription to be made. Its ids are made with it, so that a repeated call recognizes its own row.
+/// A subscription to create. Its ids are made with it, so a repeated call recognizes its own row.
 pub struct NewSubscription {
     id: Uuid,
     status_entry_id: Uuid,
@@ -25,7 +25,7 @@ impl NewSubscription {
         self.id
     }
 
-    /// Subscribes the customer to the club, if it is ACTIVE, once per club. The answer is when.
+    /// Subscribes the customer to the club, if it is ACTIVE, once per club. Returns when.
     pub async fn subscribe(&self, database: &Database, time: Budget) -> Result<Moment, Error> {
         database.ask(self, time).await?
     }
