@@ -70,7 +70,7 @@ impl Call {
     /// The route that takes it, and the parameters of its path.
     fn route(&self) -> (&'static Route, Map<String, Value>) {
         let path = self.path.trim_end_matches('/');
-        let found = routes().iter().find_map(|route| {
+        let found = routes().iter().filter_map(|route| {
             let mut parameters = Map::new();
             let (mut parts, mut segments) = (route.path.split('/'), path.split('/'));
             loop {
@@ -84,6 +84,8 @@ impl Call {
                 }
             }
         });
+        // A literal path comes before one with a parameter.
+        let found = found.min_by_key(|(_, parameters)| parameters.len());
         found.unwrap_or_else(|| panic!("no route takes {} {}", self.method, self.path))
     }
 

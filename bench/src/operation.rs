@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use api_tests::Call;
 use club_core::{
+    caller::Caller,
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
@@ -207,11 +208,15 @@ impl Statements {
             Operation::Subscribe => {
                 let customer = CustomerId::try_from(Uuid::new_v4().to_string()).expect("a customer");
                 let club = ClubId::parse(&CLUB.to_string()).expect("a club");
-                NewSubscription::new(club, customer).subscribe(&self.database, time).await.expect("a subscription");
+                let new = NewSubscription::new(Caller::Anyone, club, customer).expect("any customer");
+                new.subscribe(&self.database, time).await.expect("a subscription");
             }
             Operation::Status => {
                 let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                StatusChange::new(subscription, Status::Active).record(&self.database, time).await.expect("an entry");
+                StatusChange::new(Caller::Anyone, subscription, Status::Active)
+                    .record(&self.database, time)
+                    .await
+                    .expect("an entry");
             }
             Operation::Eligible => {
                 self.read(None, SMALL_PAGE).await;

@@ -10,6 +10,7 @@
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
+//! | `CUSTOMER_CLAIM` | `customers.claim` | `sub` if `customers.authorization` is `cognito` or `lambda` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
 //!
 //! The database's password and the platform's key and secret may be references: see [`crate::secrets`].
@@ -55,6 +56,7 @@ struct File {
     ecommerce: Option<EcommerceBlock>,
     billing_timezone: Option<String>,
     cors_allow_origin: Option<String>,
+    customers: Option<CustomersBlock>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +78,13 @@ struct EcommerceBlock {
     api_key: Option<String>,
     api_secret: Option<String>,
     timeout_ms: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CustomersBlock {
+    authorization: Option<String>,
+    claim: Option<String>,
 }
 
 /// How to reach the database.
@@ -243,6 +252,15 @@ impl Settings {
                     .map_err(|_| wrong("CORS_ALLOW_ORIGIN (`cors_allow_origin`)", "an origin, or *"))
             },
         )
+    }
+
+    /// The claim that names the customer who calls, if the gateway authenticates customers.
+    pub fn customer_claim(&self) -> Option<String> {
+        variable("CUSTOMER_CLAIM").or_else(|| {
+            let customers = self.file.as_ref()?.customers.as_ref()?;
+            let authenticated = matches!(customers.authorization.as_deref(), Some("cognito" | "lambda"));
+            customers.claim.clone().or_else(|| authenticated.then(|| "sub".to_owned()))
+        })
     }
 
     fn text(&self, name: &str, key: impl Fn(&File) -> &Option<String>) -> Option<String> {

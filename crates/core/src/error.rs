@@ -14,6 +14,10 @@ pub enum Error {
     InvalidRequest(String),
     #[error("The whole list does not fit one answer. Ask for it in pages: ?limit=100000, then the rel=\"next\" link.")]
     PageRequired,
+    #[error("The call is not authenticated as a customer.")]
+    Unauthenticated,
+    #[error("A customer may act only for their own customer_id.")]
+    CustomerMismatch,
     #[error("There is no club with this id.")]
     ClubNotFound,
     #[error("There is no subscription with this id.")]
@@ -21,7 +25,7 @@ pub enum Error {
     #[error("The club is not active.")]
     ClubNotActive,
     #[error("This customer already has a subscription to this club.")]
-    AlreadySubscribed,
+    AlreadySubscribed { subscription_id: Option<String> },
     #[error("Another call is charging this subscription right now.")]
     ChargeInProgress { retry_after: u64 },
     #[error("{}", outcome_unknown(*undecidable))]
@@ -61,10 +65,12 @@ impl Error {
         match self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::PageRequired => (StatusCode::BAD_REQUEST, "page_required"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::CustomerMismatch => (StatusCode::FORBIDDEN, "customer_mismatch"),
             Self::ClubNotFound => (StatusCode::NOT_FOUND, "club_not_found"),
             Self::SubscriptionNotFound => (StatusCode::NOT_FOUND, "subscription_not_found"),
             Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
-            Self::AlreadySubscribed => (StatusCode::CONFLICT, "already_subscribed"),
+            Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::ChargeOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
             Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
@@ -87,13 +93,15 @@ impl Error {
             Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
                 extra.request_id = Some(request_id);
             }
+            Self::AlreadySubscribed { subscription_id } => extra.subscription_id = subscription_id.as_deref(),
             Self::OrderRejected { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
+            | Self::Unauthenticated
+            | Self::CustomerMismatch
             | Self::ClubNotFound
             | Self::SubscriptionNotFound
             | Self::ClubNotActive
-            | Self::AlreadySubscribed
             | Self::NotChargeable
             | Self::RequestIdReused
             | Self::Internal(_) => {}
@@ -110,6 +118,9 @@ pub struct Extra<'a> {
     /// The request_id to repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
+    /// The subscription that the customer already has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<&'a str>,
     /// The status of the platform's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,

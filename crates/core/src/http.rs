@@ -3,7 +3,7 @@
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
-        HeaderValue, StatusCode,
+        HeaderName, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, LINK, RETRY_AFTER},
     },
     request::RequestContext,
@@ -59,6 +59,39 @@ fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error
     found.ok_or_else(|| Error::Internal(format!("{template} has no {name}").into()))
 }
 
+/// The route that the call took: the gateway says so, or it is the first whose template fits the path.
+pub fn route<R: Copy>(request: &Request, routes: &[(&str, R)]) -> Result<R, Error> {
+    let matched = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV1(context)) => context.resource_path.as_deref(),
+        // A method and a path, or `$default`.
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.route_key.as_deref().and_then(|key| key.split_once(' ')).map(|(_, path)| path)
+        }
+        _ => None,
+    };
+    let path = request.raw_http_path();
+    let by_gateway =
+        matched.and_then(|matched| routes.iter().find(|(template, _)| matched.trim_end_matches('/') == *template));
+    by_gateway
+        .or_else(|| routes.iter().find(|(template, _)| fits(path, template)))
+        .map(|(_, route)| *route)
+        .ok_or_else(|| Error::invalid("the path is none of this function's"))
+}
+
+fn fits(path: &str, template: &str) -> bool {
+    let mut segments = path.trim_end_matches('/').rsplit('/');
+    template.rsplit('/').filter(|part| !part.is_empty()).all(|part| {
+        segments.next().is_some_and(|segment| part == segment || part.starts_with('{') && !segment.is_empty())
+    })
+}
+
+/// A path of the API relative to the request's, so it works under any stage or base path. `template` is the request's.
+pub fn relative(request: &Request, template: &str, path: &str) -> String {
+    // From a path with a trailing slash it is one step more.
+    let slashes = template.matches('/').count() + usize::from(request.raw_http_path().ends_with('/'));
+    format!("{}{path}", "../".repeat(slashes - 1))
+}
+
 /// The first query parameter of this name.
 pub fn query(request: &Request, name: &str) -> Option<String> {
     request.query_string_parameters_ref().and_then(|query| query.first(name)).map(ToOwned::to_owned)
@@ -106,13 +139,16 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
 
 /// A JSON array that is already text. `next` is the limit of the next page and the id that it starts after.
 pub fn list(json: String, next: Option<(u32, String)>) -> Result<Reply, Error> {
-    let mut reply = answer(StatusCode::OK, "application/json", json);
-    if let Some((limit, after)) = next {
-        // Relative to the request, so it works under any stage or base path.
-        let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
-        let link = HeaderValue::try_from(format!("<?limit={limit}&after={after}>; rel=\"next\""));
-        reply.headers_mut().insert(LINK, link.map_err(|error| Error::Internal(error.into()))?);
-    }
+    let reply = answer(StatusCode::OK, "application/json", json);
+    let Some((limit, after)) = next else { return Ok(reply) };
+    // Relative to the request, so it works under any stage or base path.
+    let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
+    with_header(reply, LINK, &format!("<?limit={limit}&after={after}>; rel=\"next\""))
+}
+
+pub fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Result<Reply, Error> {
+    let value = HeaderValue::from_str(value).map_err(|error| Error::Internal(error.into()))?;
+    reply.headers_mut().insert(name, value);
     Ok(reply)
 }
 

@@ -7,8 +7,10 @@
 #[macro_use]
 mod failpoint;
 
+pub mod caller;
 pub mod charge;
 pub mod clock;
+pub mod club;
 mod config;
 pub mod database;
 mod error;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    database::Database,
+    caller::CustomerApi,
     http::{self, Reply},
     lambda,
     model::{Days, Details, Moment, Status, SubscriptionId},
@@ -37,18 +37,19 @@ async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(change_status).await
 }
 
-async fn change_status(database: Arc<Database>, request: Request) -> Result<Reply, Error> {
+async fn change_status(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
+    let caller = api.caller(&request)?;
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let body: Body = http::body(&request)?;
 
-    let mut change = StatusChange::new(subscription_id, body.status_id);
+    let mut change = StatusChange::new(caller, subscription_id, body.status_id);
     change.effect_date = body.effect_date;
     change.details = body.details;
     if body.status_id == Status::Paused {
         let from = body.effect_date.unwrap_or_else(Moment::now);
         change.interval = body.interval.map(|interval| Days::parse(&interval, from)).transpose()?;
     }
-    let recorded = change.record(&database, http::time_left(&request)).await?;
+    let recorded = change.record(&api.database, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::OK,

@@ -38,7 +38,7 @@ impl SubscriptionId {
 }
 
 /// The customer's id at the e-commerce platform. It never enters a log line, so it has no `Debug`.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct CustomerId(String);
 

@@ -1,10 +1,12 @@
 //! What each function of subscriptions asks of the database.
 
 mod eligible;
+mod lookup;
 mod page;
 mod status;
 mod subscribe;
 
+pub use lookup::Subscription;
 pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;
