@@ -9,6 +9,7 @@
 //!   wants, also if it knows the number: it takes it, refuses it, throttles it, or takes it or not and does not answer.
 //! - One statement of a history can reach the database late, after its call has sent it again, gone on or died; or never. This
 //!   is a lost answer (the statement was executed) as well as a lost statement.
+//! - A claim is for any month, or for one that its caller says.
 //! - A claim finds the subscription active, cancelled, without a customer, or absent: it can change at any moment and any
 //!   number of times, so this need not be part of the state. A deletion orphans the attempts there are; then the subscription
 //!   is made again. Attempts of one deletion at a time are in a state.

@@ -5,6 +5,7 @@ mod page;
 mod status;
 mod subscribe;
 
+pub use eligible::Listing;
 pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;
