@@ -1,11 +1,10 @@
-# What there is to do: run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx mend what lint
-# finds.
+# run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds.
 PYTHON := .venv/bin/python
-BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
+WITH_DATABASE := $(PYTHON) dev/with_database.py
 
 .PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
 
-# The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
+# The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
 	@PORT=$(PORT) exec $(PYTHON) dev/run.py
 
@@ -17,33 +16,33 @@ TEST_TIMEZONE := America/Sao_Paulo
 # Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
 TEST_THREADS := 8
 test: .venv/installed
-	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(BESIDE_A_DATABASE) $(CARGO_TEST)
+	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST)
 
 # Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed
-	$(BESIDE_A_DATABASE) $(CARGO_TEST) --test model
+	$(WITH_DATABASE) $(CARGO_TEST) --test model
 
 lint: .venv/installed
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
+	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
 
 fmt: .venv/installed
 	cargo fmt
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-# Describes our SQL anew, for builds without a database.
+# Describes our SQL for builds without a database.
 sqlx: .venv/installed
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py
+	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
-# Judges that others wrote hold the running API to openapi.yaml.
+# Judges written by others hold the running API to openapi.yaml.
 contract: .venv/installed contract/.venv/installed contract/node_modules/.package-lock.json
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
+	$(WITH_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
 
-# What `serverless deploy` would upload, without an AWS account; of an example where the stage has no configuration.
+# What `serverless deploy` would upload, without an AWS account. It packages an example if the stage has no configuration.
 STAGE := dev
 package: .venv/installed node_modules/.package-lock.json
 	node_modules/.bin/serverless package --stage $(STAGE) \
@@ -54,9 +53,10 @@ check-deploy: .venv/deploy-installed node_modules/.package-lock.json
 	$(PYTHON) deploy/check.py
 
 .venv/installed: requirements.txt
-	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+	@echo "packages: installing $< into .venv"
+	@python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
 
 .venv/deploy-installed: deploy/requirements.txt .venv/installed
 	.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt
@@ -75,7 +75,7 @@ contract/node_modules/.package-lock.json: contract/package.json contract/package
 	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
-# The release binaries next to their floors: a table of every bar with its verdict. bench-report writes it into docs/.
+# Measures the release binaries against floors, and prints every bar with its verdict. bench-report writes docs/.
 bench: .venv/installed
 	$(PYTHON) dev/bench.py
 
@@ -85,6 +85,6 @@ bench-quick: .venv/installed
 bench-report: .venv/installed
 	$(PYTHON) dev/bench.py --report
 
-# Hundreds of function processes through PgBouncer over 20 connections, then directly, while an operator truncates.
+# Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed
 	$(PYTHON) dev/scale.py

@@ -1,7 +1,8 @@
-//! A function's environment: its real binary, as a process, on a Runtime API.
+//! A function's environment: its real binary, as a process on a simulated Runtime API.
 
 use std::{
     collections::HashMap,
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, LazyLock, Mutex},
@@ -15,18 +16,18 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::{gateway::Call, routes};
 
-/// As the gateway hands it to the caller.
+/// A function's answer, as the gateway passes it to the caller.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u64,
-    /// With names in lower case.
+    /// By name, in lower case.
     pub headers: HashMap<String, String>,
     pub body: Value,
 }
 
 impl Answer {
     fn of(payload: Value) -> Self {
-        // REST API answers have their headers as lists.
+        // A REST API's answer has its headers as lists.
         let mut headers = HashMap::new();
         for name in ["headers", "multiValueHeaders"] {
             for (name, value) in payload[name].as_object().unwrap_or(&Map::new()) {
@@ -64,7 +65,7 @@ impl Answer {
         Some(call)
     }
 
-    /// A member of the body that is a string, else nothing.
+    /// A string of the body, or nothing if that member is no string.
     pub fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_default()
     }
@@ -99,9 +100,9 @@ impl Environment {
         Self { simulator, process: Mutex::new(process), log }
     }
 
-    /// The same, for a function that may die of it: then there is no answer.
+    /// The same for a function that may die during the call, which then has no answer.
     pub async fn try_call(&self, call: &Call) -> Option<Answer> {
-        // It may be stopped for long; what Lambda would end, these tests look at.
+        // The tests look at what a function does after a long stop. Lambda would have ended it.
         self.invoke_raw(call.event(), Duration::from_secs(900)).await.ok().map(Answer::of)
     }
 
@@ -109,7 +110,7 @@ impl Environment {
         self.invoke(call.event(), Duration::from_secs(29)).await
     }
 
-    /// Invokes it with this event; Lambda's deadline is so far away.
+    /// Invokes it with this event, and this time until Lambda's deadline.
     pub async fn invoke(&self, event: Value, time: Duration) -> Answer {
         let payload = self.invoke_raw(event, time).await;
         Answer::of(payload.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
@@ -124,7 +125,7 @@ impl Environment {
         let patience = tokio::time::Instant::now() + time + Duration::from_secs(60);
         loop {
             assert!(tokio::time::Instant::now() < patience, "no answer at all:\n{}", self.log());
-            // In slices, because the simulator can miss what happens between a look and the wait after it.
+            // In slices, because the simulator can miss an answer that comes between its look and its wait.
             match self.simulator.wait_for_invocation_complete(&id, Duration::from_millis(50)).await {
                 Ok(state) if state.status == InvocationStatus::Success => {
                     return Ok(state.response.expect("a success has a response").payload);
@@ -195,7 +196,15 @@ pub fn command(function: &str, settings: &HashMap<String, String>) -> Command {
 /// The packages and features are those of `make test`, so that it has compiled all but the functions themselves. The
 /// failpoints do nothing where `FAILPOINTS` is not set.
 fn build() -> HashMap<String, PathBuf> {
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Cargo sets these for a test. The build script of ring reads them, and would compile ring and its dependents again.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
         .args(["build", "--locked", "--message-format=json-render-diagnostics", "--workspace"])
         .args(["--features", "charge/failpoints"])
         .args(routes::functions().flat_map(|function| ["--bin", function]))

@@ -1,18 +1,18 @@
-//! What API Gateway and its kin make of an HTTP call.
+//! The events that gateways make of an HTTP call.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use crate::routes::{Route, routes};
 
-/// Who stands between the caller and the function.
+/// What passes the call to the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gateway {
     /// REST API, payload 1.0: the path and its parameters as they were sent.
     Rest,
     /// HTTP API with routes, payload 2.0: the path and its parameters decoded.
     Http,
-    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router, too.
+    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router is the same.
     FunctionUrl,
 }
 
@@ -70,7 +70,7 @@ impl Call {
     /// The route that takes it, and the parameters of its path.
     fn route(&self) -> (&'static Route, Map<String, Value>) {
         let path = self.path.trim_end_matches('/');
-        let found = routes().iter().find_map(|route| {
+        let found = routes().iter().filter_map(|route| {
             let mut parameters = Map::new();
             let (mut parts, mut segments) = (route.path.split('/'), path.split('/'));
             loop {
@@ -84,6 +84,8 @@ impl Call {
                 }
             }
         });
+        // A literal path comes before one with a parameter.
+        let found = found.min_by_key(|(_, parameters)| parameters.len());
         found.unwrap_or_else(|| panic!("no route takes {} {}", self.method, self.path))
     }
 

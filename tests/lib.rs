@@ -33,7 +33,7 @@ const TEMPLATE: &str = "api_template";
 /// The functions' sessions with the test's database, to follow `from`.
 pub const SESSIONS: &str = "pg_stat_activity where datname = current_database() and application_name = 'beer-club'";
 
-/// One test's world.
+/// What one test works with.
 pub struct Api {
     /// As an operator's or the acceptance system's session: rows written by hand.
     pub sql: PgPool,
@@ -160,7 +160,7 @@ impl Api {
             .unwrap_or_else(|error| panic!("{error}: {query}"))
     }
 
-    /// An ACTIVE club; its id.
+    /// A new club, ACTIVE from now; its id.
     pub async fn club(&self) -> i32 {
         let club = self.ask("insert into club (name, store_sku) values ('Lager', 4711) returning id").await;
         self.club_status(club, 1).await;

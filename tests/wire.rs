@@ -1,4 +1,4 @@
-//! A proxy between the functions and PostgreSQL. It counts round trips, keeps what the functions say, and can go down.
+//! A proxy between the functions and PostgreSQL. It counts round trips, records what the functions send, and can go down.
 
 use std::sync::{
     Arc, Mutex,
@@ -30,7 +30,7 @@ pub struct Wire {
     messages: Arc<Mutex<Vec<Message>>>,
     refused: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
-    /// While it is held, answers of the server stay here.
+    /// While this is set, the server's answers are not passed on.
     held: Arc<AtomicBool>,
     lines: Arc<Mutex<JoinSet<()>>>,
 }
@@ -68,12 +68,12 @@ impl Wire {
         (wire, database::at(database_url, "127.0.0.1", port, "sslmode=disable"))
     }
 
-    /// How often the client has spoken after the server had.
+    /// How often a client has sent something after the server had.
     pub fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::Acquire)
     }
 
-    /// Everything that clients have said so far, but the start-up messages.
+    /// Everything that clients have sent so far, but the start-up messages.
     pub fn messages(&self) -> Vec<Message> {
         self.messages.lock().expect("unpoisoned").clone()
     }
@@ -83,7 +83,7 @@ impl Wire {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Cuts every connection, and every new one until it is up again.
+    /// Cuts every connection, and every new one until `come_up`.
     pub fn go_down(&self) {
         self.down.store(true, Ordering::Release);
         self.cut();
@@ -93,12 +93,12 @@ impl Wire {
         self.down.store(false, Ordering::Release);
     }
 
-    /// Lets the client's words through and keeps the server's, until the connections are cut.
+    /// Passes the client's messages on and holds the server's, until the connections are cut.
     pub fn hold_answers(&self) {
         self.held.store(true, Ordering::Release);
     }
 
-    /// Cuts the connections that are there.
+    /// Cuts the open connections.
     pub fn cut(&self) {
         self.held.store(false, Ordering::Release);
         self.lines.lock().expect("unpoisoned").abort_all();
@@ -131,7 +131,7 @@ async fn forward(
                 let Ok(count @ 1..) = read else { return };
                 server_spoke = true;
                 if held.load(Ordering::Acquire) {
-                    // Whatever becomes of the flag, this connection's client has lost its answer.
+                    // This client's answer is lost, even when the flag is cleared.
                     std::future::pending::<()>().await;
                 }
                 if client.write_all(&from_server[..count]).await.is_err() {

@@ -28,6 +28,8 @@ enum Fate {
 }
 
 const TIME_TO_SEND: Duration = Duration::from_secs(3);
+/// The cells of each sequel that are charged at the same time.
+const AT_ONCE: usize = 4;
 
 const FATES: [Fate; 10] = [
     Fate::Lives,
@@ -194,8 +196,8 @@ async fn wake(api: &Api, cell: &Cell, sleeper: Sleeper) {
     let answer = sleeper.call.await.unwrap().expect("an answer");
     let after = of_cell().await;
     assert_eq!(before.0, after.0, "{} sent after its deadline", cell.subscription);
-    let accepted = cell.fate == Fate::FrozenAt("answered") && answer.status == 200;
-    assert!(accepted || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
+    let charged = cell.fate == Fate::FrozenAt("answered") && answer.status == 200;
+    assert!(charged || before.1 == after.1, "{:?} {}: {before:?} {after:?} {answer:?}", cell.fate, cell.conduct.name);
 }
 
 /// Every caller has a way forward: repeat what is unknown, then charge.
@@ -216,13 +218,61 @@ async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
     panic!("{:?} {} has no way forward: {answers:#?}", cell.fate, cell.conduct.name);
 }
 
+/// What the cells with one sequel came to.
+struct Outcome {
+    cells: usize,
+    faults: usize,
+    orders: usize,
+    /// Attempts by their state.
+    states: BTreeMap<String, usize>,
+    violations: Vec<String>,
+}
+
+async fn run(sequel: Sequel, cells: impl Iterator<Item = (Fate, Conduct)>) -> Outcome {
+    let timeout = TIME_TO_SEND.as_millis().to_string();
+    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", &timeout), ("RUST_LOG", "warn")]).await;
+    let cells: Vec<Cell> = cells
+        .enumerate()
+        .map(|(index, (fate, conduct))| Cell {
+            fate,
+            conduct,
+            subscription: format!("cell-{index:03}"),
+            first: format!("cell-{index:03}-first"),
+            second: format!("cell-{index:03}-second"),
+        })
+        .collect();
+    let club = api.club().await;
+    for cell in &cells {
+        api.run(&format!("insert into subscription values ('{0}', {club}, '{0}')", cell.subscription)).await;
+    }
+
+    let sleepers =
+        stream::iter(&cells).map(|cell| charge_first(&api, cell)).buffered(AT_ONCE).collect::<Vec<_>>().await;
+
+    let later = if sequel == Sequel::NextMonth { "1 month" } else { "1 minute" };
+    api.set_clock(&format!("statement_timestamp() + interval '{later}'")).await;
+    let healthy = join_all((0..4).map(|_| api.environment("charge"))).await;
+    let pairs =
+        cells.iter().enumerate().map(|(index, cell)| (&healthy[index % 2 * 2], &healthy[index % 2 * 2 + 1], cell));
+    stream::iter(pairs).for_each_concurrent(AT_ONCE, |(one, other, cell)| go_on(one, other, cell, sequel)).await;
+    let asleep = cells.iter().zip(sleepers).filter_map(|(cell, sleeper)| Some((cell, sleeper?)));
+    stream::iter(asleep).for_each_concurrent(AT_ONCE, |(cell, sleeper)| wake(&api, cell, sleeper)).await;
+    let each = cells.iter().enumerate();
+    stream::iter(each).for_each_concurrent(AT_ONCE, |(index, cell)| resolve(&api, &healthy[index % 4], cell)).await;
+
+    let (received, ledger) = (api.platform.received(), api.ledger().await);
+    assert!(received.iter().all(|order| order.request_id != "elsewhere"), "a redirect was followed");
+    let violations = checker::violations(&received, &ledger);
+    let mut states = BTreeMap::new();
+    for attempt in ledger {
+        *states.entry(attempt.state).or_default() += 1;
+    }
+    let faults = |cell: &Cell| usize::from(cell.fate != Fate::Lives) + usize::from(cell.conduct.name != "201");
+    Outcome { cells: cells.len(), faults: cells.iter().map(faults).sum(), orders: received.len(), states, violations }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_at_every_failpoint_has_a_way_forward_and_makes_one_order() {
-    let mut cells_run = 0;
-    let mut faults = 0;
-    let mut orders = 0;
-    let mut violations = Vec::new();
-    let mut states: BTreeMap<String, usize> = BTreeMap::new();
     let cells: Vec<(Fate, Conduct, Sequel)> = (0..)
         .zip(FATES)
         .flat_map(|(row, fate)| (row..).zip(conducts()).map(move |(place, conduct)| (fate, conduct, place)))
@@ -237,58 +287,24 @@ async fn every_fault_at_every_failpoint_has_a_way_forward_and_makes_one_order() 
             assert!(met, "{} without {sequel:?}", conduct.name);
         }
     }
-    for sequel in SEQUELS {
-        let timeout = TIME_TO_SEND.as_millis().to_string();
-        let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", &timeout), ("RUST_LOG", "warn")]).await;
-        let cells: Vec<Cell> = cells
-            .iter()
-            .filter(|cell| cell.2 == sequel)
-            .enumerate()
-            .map(|(index, (fate, conduct, _))| Cell {
-                fate: *fate,
-                conduct: conduct.clone(),
-                subscription: format!("cell-{index:03}"),
-                first: format!("cell-{index:03}-first"),
-                second: format!("cell-{index:03}-second"),
-            })
-            .collect();
-        let club = api.club().await;
-        for cell in &cells {
-            api.run(&format!("insert into subscription values ('{0}', {club}, '{0}')", cell.subscription)).await;
-        }
+    // All sequels at the same time: most of the time is waiting for deadlines.
+    let outcomes = join_all(SEQUELS.map(|sequel| {
+        let of_sequel = cells.iter().filter(move |cell| cell.2 == sequel);
+        run(sequel, of_sequel.map(|(fate, conduct, _)| (*fate, conduct.clone())))
+    }))
+    .await;
 
-        let sleepers = stream::iter(&cells).map(|cell| charge_first(&api, cell)).buffered(8).collect::<Vec<_>>().await;
-
-        let later = if sequel == Sequel::NextMonth { "1 month" } else { "1 minute" };
-        api.set_clock(&format!("statement_timestamp() + interval '{later}'")).await;
-        let healthy = join_all((0..4).map(|_| api.environment("charge"))).await;
-        let pairs =
-            cells.iter().enumerate().map(|(index, cell)| (&healthy[index % 2 * 2], &healthy[index % 2 * 2 + 1], cell));
-        stream::iter(pairs).for_each_concurrent(4, |(one, other, cell)| go_on(one, other, cell, sequel)).await;
-        for (cell, sleeper) in cells.iter().zip(sleepers) {
-            if let Some(sleeper) = sleeper {
-                wake(&api, cell, sleeper).await;
-            }
-        }
-        for (index, cell) in cells.iter().enumerate() {
-            resolve(&api, &healthy[index % 4], cell).await;
-        }
-
-        let (received, ledger) = (api.platform.received(), api.ledger().await);
-        assert!(received.iter().all(|order| order.request_id != "elsewhere"), "a redirect was followed");
-        violations.extend(checker::violations(&received, &ledger));
-        cells_run += cells.len();
-        orders += received.len();
-        for cell in &cells {
-            faults += usize::from(cell.fate != Fate::Lives) + usize::from(cell.conduct.name != "201");
-        }
-        for attempt in ledger {
-            *states.entry(attempt.state).or_default() += 1;
-        }
+    let sum = |count: fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for (state, count) in outcomes.iter().flat_map(|outcome| &outcome.states) {
+        *states.entry(state).or_default() += count;
     }
+    let violations: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.violations).collect();
     report(&format!(
-        "fault matrix: {cells_run} cells, {faults} faults injected, {orders} orders received, attempts {states:?}, \
-         {} violations",
+        "fault matrix: {} cells, {} faults injected, {} orders received, attempts {states:?}, {} violations",
+        sum(|outcome| outcome.cells),
+        sum(|outcome| outcome.faults),
+        sum(|outcome| outcome.orders),
         violations.len()
     ));
     assert!(violations.is_empty(), "{violations:#?}");

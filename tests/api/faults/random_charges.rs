@@ -18,9 +18,8 @@ const CLUBS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     None,
-    Refused,
-    Throttled,
-    Failed,
+    /// The platform answers with this status.
+    Status(u16),
     TakenAndReset,
     KilledAt(&'static str),
 }
@@ -59,9 +58,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let fault = prop_oneof![
         4 => Just(Fault::None),
-        1 => Just(Fault::Refused),
-        1 => Just(Fault::Throttled),
-        2 => Just(Fault::Failed),
+        1 => Just(Fault::Status(422)),
+        1 => Just(Fault::Status(429)),
+        2 => Just(Fault::Status(500)),
         2 => Just(Fault::TakenAndReset),
         1 => Just(Fault::KilledAt("claimed")),
         1 => Just(Fault::KilledAt("answered")),
@@ -193,12 +192,12 @@ impl Model {
         attempt.possibly_sent = live.is_some();
         let (state, answer) = match fault {
             Fault::None => (State::Charged, Some((200, "charged"))),
-            Fault::Refused | Fault::Throttled | Fault::Failed | Fault::TakenAndReset if attempt.possibly_sent => {
+            Fault::Status(_) | Fault::TakenAndReset if attempt.possibly_sent => {
                 (State::Unknown, Some((504, "charge_outcome_unknown")))
             }
-            Fault::Refused => (State::Closed, Some((502, "order_rejected"))),
-            Fault::Throttled => (State::Closed, Some((503, "ecommerce_unavailable"))),
-            Fault::Failed | Fault::TakenAndReset => (State::Unknown, Some((504, "charge_outcome_unknown"))),
+            Fault::Status(422) => (State::Closed, Some((502, "order_rejected"))),
+            Fault::Status(429) => (State::Closed, Some((503, "ecommerce_unavailable"))),
+            Fault::Status(_) | Fault::TakenAndReset => (State::Unknown, Some((504, "charge_outcome_unknown"))),
             Fault::KilledAt(_) => (State::InFlightUntil(now + TimeDelta::seconds(14)), None),
         };
         attempt.state = state;
@@ -275,12 +274,11 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Charge { subscription, number, fault } => {
                 let Some(place) = chosen(subscription) else { continue };
                 let number = format!("n-{}-{number}", model.deletions);
-                let refusal = |status| Reply::Status { status, headers: Default::default(), body: String::new() };
                 let answer = match fault {
                     Fault::None | Fault::KilledAt(_) => Reply::Order,
-                    Fault::Refused => refusal(422),
-                    Fault::Throttled => refusal(429),
-                    Fault::Failed => refusal(500),
+                    Fault::Status(status) => {
+                        Reply::Status { status: *status, headers: Default::default(), body: String::new() }
+                    }
                     Fault::TakenAndReset => Reply::ResetAfterReading { take: true },
                 };
                 api.platform.behave(Behaviour { answer, ..Behaviour::default() });

@@ -134,7 +134,7 @@ async fn a_person_decides_only_about_unknown_outcomes() {
 }
 
 #[tokio::test]
-async fn an_acceptance_after_a_decision_is_recorded_and_logged_as_an_error() {
+async fn a_success_after_a_decision_is_recorded_and_logged_as_an_error() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let sleeper = sleeper(&api).await;
@@ -156,7 +156,7 @@ async fn an_acceptance_after_a_decision_is_recorded_and_logged_as_an_error() {
 }
 
 #[tokio::test]
-async fn an_acceptance_for_a_deleted_subscription_is_recorded_and_logged_as_an_error() {
+async fn a_success_for_a_deleted_subscription_is_recorded_and_logged_as_an_error() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let sleeper = sleeper(&api).await;

@@ -208,7 +208,7 @@ async fn a_repeat_sends_the_same_order() {
 }
 
 #[tokio::test]
-async fn an_acceptance_is_a_charge_whatever_its_body() {
+async fn a_success_with_any_body_is_a_charge() {
     let api = Api::start().await;
     let with_body = |status, body: String| answering(Reply::Status { status, headers: Default::default(), body });
     for (behaviour, order) in [
@@ -266,7 +266,7 @@ async fn a_request_id_belongs_to_its_first_use() {
 }
 
 #[tokio::test]
-async fn only_an_active_subscription_of_an_open_club_is_charged() {
+async fn an_inactive_or_incomplete_subscription_is_not_charged() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     let club: i32 = api.ask("select club_id from subscription").await;
@@ -384,7 +384,7 @@ async fn a_process_that_was_frozen_past_its_deadline_changes_nothing_that_was_ta
 }
 
 #[tokio::test]
-async fn bad_request_ids_are_refused_and_no_other_url_is_called() {
+async fn invalid_request_ids_are_refused_and_no_other_url_is_called() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
     for request_id in [

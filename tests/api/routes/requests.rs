@@ -48,7 +48,7 @@ async fn ids_of_any_characters_are_found_through_every_gateway() {
 }
 
 #[tokio::test]
-async fn bad_ids_in_paths_are_refused_through_every_gateway() {
+async fn invalid_ids_in_paths_are_refused_through_every_gateway() {
     let api = Api::start().await;
     for gateway in GATEWAYS {
         for id in

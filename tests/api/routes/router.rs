@@ -1,4 +1,4 @@
-//! Each function of functions.yml is known to cargo as well: to `cargo build`, and to the router of `cargo lambda watch`.
+//! Cargo.toml names the functions and routes of functions.yml again: for `cargo build`, and for `cargo lambda watch`.
 
 use std::{collections::BTreeSet, env, process::Command};
 
@@ -7,7 +7,11 @@ use serde_json::{Map, Value, json};
 
 fn workspace() -> Value {
     let arguments = ["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"];
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }

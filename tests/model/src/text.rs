@@ -12,9 +12,9 @@ impl fmt::Display for Action {
         let letter = |request: u8| char::from(b'a' + request);
         let number = |id: u8| id + 1;
         match *self {
-            Self::Claim(Claim { call, subscription, request, standing, may_call_out, expected_month }) => {
+            Self::Claim(Claim { call, subscription, request, condition, may_call_out, expected_month }) => {
                 let (call, subscription, request) = (number(call), number(subscription), letter(request));
-                write!(out, "call {call} claims for subscription {subscription} ({standing:?}) under {request}")?;
+                write!(out, "call {call} claims for subscription {subscription} ({condition:?}) under {request}")?;
                 if let Some(month) = expected_month {
                     write!(out, ", for month {}", number(month))?;
                 }

@@ -1,4 +1,4 @@
-//! The ledger of charges: its two steps, claim and settle, and what is unresolved.
+//! The ledger of charges: claim, settle, and the count of unresolved ones.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
 };
 
-/// One call's wish to charge. Its ids are made with it, so that a claim whose answer was lost is recognized.
+/// A call's claim to charge. Its ids are made with it, so a repeat after a lost answer is recognized.
 pub struct Claim {
     attempt_id: Uuid,
     token: Uuid,
@@ -24,7 +24,7 @@ pub struct Claim {
     timezone: Tz,
     /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
     until_deadline: Duration,
-    /// Whether there is time to call out at all; if not, nothing is claimed.
+    /// Whether there is time to call out. If not, nothing is claimed.
     may_call_out: bool,
     /// Which the caller says; in another one, nothing is claimed.
     expected_month: Option<BillingMonth>,
@@ -43,7 +43,7 @@ impl Claim {
         Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out, expected_month }
     }
 
-    /// Names this call as the holder of the attempt.
+    /// Identifies this call as the holder of the attempt.
     pub fn token(&self) -> Uuid {
         self.token
     }
@@ -67,11 +67,11 @@ pub struct LiveAttempt {
     pub sku_id: i32,
     pub charged_at: Option<Moment>,
     pub order: Option<Box<RawValue>>,
-    /// Until its deadline, at least 1.
+    /// Seconds until its deadline, at least 1.
     pub seconds_left: u64,
 }
 
-/// A charge that the ledger has.
+/// A recorded charge.
 pub struct Charge {
     pub request_id: RequestId,
     pub month: BillingMonth,
@@ -126,7 +126,7 @@ impl Query for Claim {
     }
 }
 
-/// What became of an attempt's order, to be recorded.
+/// How a call-out ended, to be recorded.
 pub struct Settlement<'a> {
     pub attempt_id: Uuid,
     pub token: Uuid,
@@ -136,15 +136,15 @@ pub struct Settlement<'a> {
     pub order: Option<&'a str>,
 }
 
-/// How an attempt stands after settling it.
+/// An attempt after it is settled.
 pub struct Settled {
     pub state: ChargeState,
-    /// Whether it stands so by this call.
+    /// Whether this call put it in that state.
     pub own: bool,
     pub month: BillingMonth,
     pub charged_at: Option<Moment>,
     pub order: Option<Box<RawValue>>,
-    /// Its subscription was deleted meanwhile.
+    /// Whether its subscription was deleted meanwhile.
     pub orphaned: bool,
 }
 
@@ -192,7 +192,7 @@ impl Query for UnresolvedCharges {
     }
 }
 
-/// The platform's JSON, as it was kept.
+/// The platform's JSON, as recorded.
 fn order(json: Option<String>) -> Option<Box<RawValue>> {
     json.and_then(|json| RawValue::from_string(json).ok())
 }

@@ -5,6 +5,5 @@ mod platform;
 mod protocol;
 mod state;
 
-pub use ledger::Charge;
-pub use ledger::count_unresolved;
+pub use ledger::{Charge, count_unresolved};
 pub use protocol::{Charged, Charging};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use serde_json::value::RawValue;
 
 use super::{
     ledger::{Charge, Claim, Claimed, LiveAttempt, Settled, Settlement},
-    platform::{Order, Outcome, Platform},
+    platform::{Answer, Order, Platform},
     state::{ChargeState, Verdict},
 };
 use crate::{
@@ -18,9 +19,9 @@ use crate::{
     model::{BillingMonth, RequestId, SubscriptionId},
 };
 
-/// What is left of the function's time after calling out: to settle, on a new connection if need be.
+/// Time that is kept after calling out: to settle, on a new connection if need be.
 const TO_SETTLE: Duration = Duration::from_secs(4);
-/// A call-out that has less than this (or than the configured timeout, if that is less) is not begun.
+/// A call-out begins only with this much time, or with the configured timeout if that is less.
 const SHORTEST_CALL_OUT: Duration = Duration::from_secs(2);
 
 /// What the charge function keeps from one request to the next.
@@ -33,7 +34,7 @@ pub struct Charging {
 impl State for Charging {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            database: Database::new(settings.database()?),
+            database: Database::from_settings(settings)?,
             platform: Platform::new(settings.ecommerce()?),
             timezone: settings.billing_timezone()?,
         })
@@ -47,7 +48,7 @@ impl State for Charging {
 /// The month's charge.
 pub struct Charged {
     pub charge: Charge,
-    /// It was there before this call.
+    /// Whether it was there before this call.
     pub already: bool,
 }
 
@@ -60,7 +61,7 @@ impl Charging {
         expected_month: Option<BillingMonth>,
         time: Budget,
     ) -> Result<Charged, Error> {
-        // It runs from before the claim, so it is over before the attempt's deadline is, and by then all is settled.
+        // Runs from before the claim, so it ends before the attempt's deadline and leaves time to settle.
         let call_out = time.before(TO_SETTLE, self.platform.timeout());
         let claim = Claim::new(
             subscription_id,
@@ -72,28 +73,30 @@ impl Charging {
         );
 
         failpoint!("before_claim");
-        let (attempt, order) = match decide(self.database.ask(&claim, time).await?)? {
-            Decision::Send(attempt, order) => (attempt, order),
+        let attempt = match decide(self.database.ask(&claim, time).await?)? {
+            Decision::Send(attempt) => attempt,
             Decision::AlreadyCharged(charge) => return Ok(Charged { charge, already: true }),
         };
         failpoint!("claimed");
-        let outcome = self.platform.send(&order, call_out).await;
+        let order =
+            Order { request_id: &attempt.request_id, customer_id: &attempt.customer_id, sku_id: attempt.sku_id };
+        let answer = self.platform.send(&order, call_out).await;
         failpoint!("answered");
         let settlement = Settlement {
             attempt_id: attempt.id,
             token: claim.token(),
-            state: state_after(&outcome),
-            upstream_status: outcome.upstream_status(),
-            order: outcome.order(),
+            state: answer.state,
+            upstream_status: answer.upstream_status,
+            order: answer.order.as_deref().map(RawValue::get),
         };
         let settled = self.database.ask(&settlement, time).await;
         failpoint!("settled");
-        conclude(&attempt, &outcome, settled)
+        conclude(&attempt, &answer, settled)
     }
 }
 
 enum Decision {
-    Send(LiveAttempt, Order),
+    Send(LiveAttempt),
     AlreadyCharged(Charge),
 }
 
@@ -103,24 +106,16 @@ fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> 
         live.ok_or_else(|| Error::Internal(format!("a claim ended as {verdict:?} without an attempt").into()))
     };
     match verdict {
-        Verdict::Claimed => {
-            let attempt = held(live)?;
-            let order = Order {
-                request_id: attempt.request_id.clone(),
-                customer_id: attempt.customer_id.clone(),
-                sku_id: attempt.sku_id,
-            };
-            Ok(Decision::Send(attempt, order))
-        }
+        Verdict::Claimed => Ok(Decision::Send(held(live)?)),
         Verdict::AlreadyCharged => Ok(Decision::AlreadyCharged(held(live)?.into())),
         Verdict::InProgress => {
             Err(Error::ChargeInProgress { retry_after: live.map_or(1, |attempt| attempt.seconds_left) })
         }
         Verdict::OutcomeUnknown => {
-            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.into(), undecidable: false })
+            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: false })
         }
         Verdict::Undecidable => {
-            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.into(), undecidable: true })
+            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: true })
         }
         Verdict::NotChargeable => Err(Error::NotChargeable),
         Verdict::NoTime => Err(Error::EcommerceUnavailable { retry_after: None }),
@@ -130,22 +125,11 @@ fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> 
     }
 }
 
-/// The state of an attempt whose call-out ended so.
-fn state_after(outcome: &Outcome) -> ChargeState {
-    match outcome {
-        Outcome::Accepted { .. } => ChargeState::Charged,
-        Outcome::Refused { .. } => ChargeState::Rejected,
-        Outcome::Throttled { .. } | Outcome::NotSent => ChargeState::NotSent,
-        Outcome::Unknown { .. } => ChargeState::Unknown,
-    }
-}
-
-/// Logs the attempt's outcome, once, and says it to the caller.
-fn conclude(attempt: &LiveAttempt, outcome: &Outcome, settled: Result<Settled, Error>) -> Result<Charged, Error> {
+/// Logs the attempt's outcome, once, and turns it into the answer.
+fn conclude(attempt: &LiveAttempt, answer: &Answer, settled: Result<Settled, Error>) -> Result<Charged, Error> {
     let (attempt_id, request_id) = (attempt.id, &attempt.request_id);
-    let upstream_status = outcome.upstream_status();
-    let sent = state_after(outcome);
-    let unknown = || Error::OutcomeUnknown { request_id: request_id.clone().into() };
+    let Answer { state: sent, upstream_status, retry_after, .. } = *answer;
+    let unknown = || Error::OutcomeUnknown { request_id: request_id.to_string() };
 
     let settled = settled.map_err(|error| {
         tracing::error!(
@@ -168,11 +152,10 @@ fn conclude(attempt: &LiveAttempt, outcome: &Outcome, settled: Result<Settled, E
             (ChargeState::Charged, Ok(Charged { charge, already: !own }))
         }
         ChargeState::Rejected if settled.own && sent == ChargeState::Rejected => {
-            let upstream_status = upstream_status.unwrap_or_default();
             (ChargeState::Rejected, Err(Error::OrderRejected { upstream_status }))
         }
         ChargeState::NotSent if settled.own && sent == ChargeState::NotSent => {
-            (ChargeState::NotSent, Err(Error::EcommerceUnavailable { retry_after: outcome.retry_after() }))
+            (ChargeState::NotSent, Err(Error::EcommerceUnavailable { retry_after }))
         }
         // Unknown, held by another call, or decided by a person.
         ChargeState::InFlight | ChargeState::Unknown | ChargeState::Rejected | ChargeState::NotSent => {
@@ -184,23 +167,4 @@ fn conclude(attempt: &LiveAttempt, outcome: &Outcome, settled: Result<Settled, E
         "charge outcome"
     );
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_status_says_about_the_attempt() {
-        for (statuses, state) in [
-            (&[200, 201, 202, 204, 299][..], ChargeState::Charged),
-            (&[400, 401, 402, 403, 404, 410, 422, 451, 499][..], ChargeState::Rejected),
-            (&[429][..], ChargeState::NotSent),
-            (&[300, 301, 302, 307, 308, 408, 409, 500, 502, 503, 504, 599][..], ChargeState::Unknown),
-        ] {
-            for status in statuses {
-                assert_eq!(state_after(&Outcome::of_status(*status, None)), state, "{status}");
-            }
-        }
-    }
 }

@@ -25,12 +25,12 @@ use tracing::Instrument;
 use crate::{
     Error,
     clock::Budget,
-    config::{ConfigError, Settings},
+    config::{ConfigError, DatabaseSettings, Settings},
     database::Database,
     http::{self, Reply},
 };
 
-/// Connecting to the Runtime API, and handing the question to the connection, with some to spare.
+/// How often a task must yield until the runtime has asked for the first request, with some to spare.
 const STEPS_TO_ASK: usize = 8;
 
 /// What an environment keeps from one request to the next.
@@ -43,7 +43,8 @@ pub trait State: Send + Sync + Sized + 'static {
 
 impl State for Database {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        settings.database().map(Self::new)
+        let DatabaseSettings { options, password } = settings.database()?;
+        Ok(Self::new(options, password))
     }
 
     async fn warm(&self) {
@@ -105,7 +106,7 @@ fn start<S: State>() -> (Arc<S>, HeaderValue) {
         tracing::error!("{error}");
         process::exit(1);
     });
-    // Beside the runtime, which meanwhile asks for the first request; that is some steps in the one thread there is.
+    // The runtime shares this thread. It asks for the first request before any connection is opened.
     let warming = Arc::clone(&state);
     tokio::spawn(async move {
         for _ in 0..STEPS_TO_ASK {
@@ -122,10 +123,10 @@ where
     F: Future<Output = Result<Reply, Error>>,
 {
     let started = Instant::now();
-    let invocation = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
-    // As an error, because the runtime's own span is not there when only errors are logged.
+    let invocation = request.lambda_context().request_id;
+    // At error level: the runtime's own span is missing when only errors are logged.
     let span = tracing::error_span!("request", requestId = invocation);
-    // A panic while the future is made is caught as well as one while it runs.
+    // The handler may panic before its future runs, too.
     let result = match catch_unwind(AssertUnwindSafe(|| handle(request))) {
         Ok(future) => AssertUnwindSafe(future.instrument(span.clone())).catch_unwind().await,
         Err(panic) => Err(panic),
@@ -156,12 +157,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use lambda_http::{Body, http::StatusCode};
+    use lambda_http::{Body, Context, http::StatusCode};
 
     use super::*;
 
     async fn respond_to(handle: impl FnOnce(Request) -> Result<Reply, Error>) -> Reply {
-        respond(Request::default(), HeaderValue::from_static("*"), |request| async move { handle(request) }).await
+        let request = Request::default().with_lambda_context(Context::default());
+        respond(request, HeaderValue::from_static("*"), |request| async move { handle(request) }).await
     }
 
     #[tokio::test]

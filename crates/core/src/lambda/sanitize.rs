@@ -7,8 +7,8 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// What a URL's query must not contain unescaped.
 const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// Removes or escapes what makes lambda_http panic before a handler is called. An illegal query is escaped. Headers that
-/// no function reads are removed. A body that is not base64 is removed, and the missing body is then refused.
+/// Escapes or removes what makes lambda_http panic before a handler is called. An illegal query is escaped. Two headers
+/// that no function reads are removed. A body that should be base64 and is not is removed, so it is refused.
 pub fn sanitize_event(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
     let (headers, body, is_base64) = match &mut event.payload {
         LambdaRequest::ApiGatewayV1(event) => (&mut event.headers, &mut event.body, &mut event.is_base64_encoded),

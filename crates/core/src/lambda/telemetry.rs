@@ -4,8 +4,8 @@ use std::env;
 
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Writes JSON lines, or plain text if Lambda's log format is `Text`. The level is Lambda's setting, else `RUST_LOG`, else
-/// `info`.
+/// Writes JSON lines, or plain text if Lambda's log format is `Text`. The level is Lambda's, else that of `RUST_LOG`,
+/// else `info`.
 pub fn log_to_stdout() {
     let directives = env::var("AWS_LAMBDA_LOG_LEVEL").or_else(|_| env::var("RUST_LOG")).unwrap_or_default();
     let filter: Targets = directives

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -38,15 +38,19 @@ impl SubscriptionId {
 }
 
 /// The customer's id at the e-commerce platform. It never enters a log line, so it has no `Debug`.
-#[derive(Serialize)]
-#[serde(transparent)]
+#[derive(Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String")]
 pub struct CustomerId(String);
 
-impl CustomerId {
-    pub fn parse(value: &str) -> Result<Self, Error> {
-        opaque_id("customer_id", value).map(Self)
-    }
+impl TryFrom<String> for CustomerId {
+    type Error = Error;
 
+    fn try_from(value: String) -> Result<Self, Error> {
+        opaque_id("customer_id", &value).map(Self)
+    }
+}
+
+impl CustomerId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -70,7 +74,7 @@ impl ClubId {
     }
 }
 
-/// The number of an order at the e-commerce platform, as its caller chose it. It needs no escaping in a URL.
+/// An order's number at the e-commerce platform, chosen by the caller. It needs no escaping in a URL.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct RequestId(String);
@@ -78,12 +82,6 @@ pub struct RequestId(String);
 impl fmt::Display for RequestId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
-    }
-}
-
-impl From<RequestId> for String {
-    fn from(request_id: RequestId) -> Self {
-        request_id.0
     }
 }
 

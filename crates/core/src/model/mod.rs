@@ -1,4 +1,4 @@
-//! What is parsed at the edge and valid ever after.
+//! Types that are parsed at the edge and are valid ever after.
 
 mod billing_month;
 mod ids;

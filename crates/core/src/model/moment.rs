@@ -1,23 +1,19 @@
 //! Moments, and days between them.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::Error;
 
 /// A moment of the approved tables: UTC, to the microsecond. Written as RFC 3339 with a `Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
 pub struct Moment(NaiveDateTime);
 
 impl Moment {
-    /// ISO 8601: a date, alone (then its midnight) or with a time of minutes, seconds or fractions; UTC unless it
-    /// has an offset. The extended and the basic form are read, and a blank in place of the `T`.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        Self::read(text.trim())
-            .ok_or_else(|| Error::invalid("effect_date must be an ISO 8601 date or time of the years 1 to 9999"))
-    }
-
+    /// Reads a date, alone or with a time of minutes, seconds or fractions, and an offset or none, in the extended or
+    /// the basic form. A space may stand for the `T`.
     fn read(text: &str) -> Option<Self> {
         for date in ["%Y-%m-%d", "%Y%m%d"] {
             if let Ok(date) = NaiveDate::parse_from_str(text, date) {
@@ -54,6 +50,16 @@ impl Moment {
     }
 }
 
+/// From ISO 8601. A date alone means its midnight; without an offset, UTC is meant.
+impl TryFrom<String> for Moment {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::read(text.trim())
+            .ok_or_else(|| Error::invalid("effect_date must be an ISO 8601 date or time of the years 1 to 9999"))
+    }
+}
+
 impl From<DateTime<Utc>> for Moment {
     fn from(moment: DateTime<Utc>) -> Self {
         Self(moment.naive_utc())
@@ -77,7 +83,7 @@ impl Serialize for Moment {
 pub struct Days(i32);
 
 impl Days {
-    /// A number, or its digits in a string; so many days after `from` must be before the year 10000.
+    /// From a number, or its digits in a string. That many days after `from` must be before the year 10000.
     pub fn parse(value: &Value, from: Moment) -> Result<Self, Error> {
         Self::count(value)
             .filter(|days| {
@@ -92,7 +98,7 @@ impl Days {
     fn count(value: &Value) -> Option<u64> {
         match value {
             Value::Number(number) => number.as_u64().or_else(|| {
-                // 30.0 is a whole number too; beyond this bound the digits of a float are not its value's.
+                // 30.0 is a whole number, too. Above the bound, a float may not be exact.
                 let days = number.as_f64().filter(|days| days.fract() == 0.0 && (0.0..1e9).contains(days))?;
                 Some(days as u64)
             }),
@@ -111,7 +117,7 @@ mod tests {
     use super::*;
 
     fn written(text: &str) -> Option<String> {
-        Moment::parse(text).ok().map(|moment| serde_json::to_string(&moment).unwrap())
+        Moment::try_from(text.to_owned()).ok().map(|moment| serde_json::to_string(&moment).unwrap())
     }
 
     #[test]
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn intervals_are_whole_days_as_a_number_or_its_digits() {
-        let from = Moment::parse("2024-02-29").unwrap();
+        let from = Moment::read("2024-02-29").unwrap();
         for (text, days) in [("1", 1), ("30.0", 30), ("\"30\"", 30), ("\"007\"", 7), ("2913000", 2_913_000)] {
             let value = serde_json::from_str(text).unwrap();
             assert_eq!(Days::parse(&value, from).ok(), Some(Days(days)), "{text}");

@@ -13,8 +13,8 @@ use crate::{
     model::BillingMonth,
 };
 
-/// Ids that take more bytes than this in the database cannot fit one answer: an id has there at most seven bytes beside its
-/// own, and at least five in the answer.
+/// Ids of more bytes than this in the database cannot fit one answer. There, an id takes at most seven bytes more than
+/// its text; in the answer, at least five more.
 const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
 /// What the eligible function keeps from one request to the next.
@@ -25,11 +25,11 @@ pub struct Listing {
 
 impl State for Listing {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self { database: Database::new(settings.database()?), timezone: settings.billing_timezone()? })
+        Ok(Self { database: Database::from_settings(settings)?, timezone: settings.billing_timezone()? })
     }
 
     async fn warm(&self) {
-        self.database.connect_ahead().await;
+        self.database.warm().await;
     }
 }
 

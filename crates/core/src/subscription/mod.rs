@@ -1,11 +1,13 @@
-//! Subscriptions and their statuses: what each function asks of the database.
+//! What each function of subscriptions asks of the database.
 
 mod eligible;
+mod lookup;
 mod page;
 mod status;
 mod subscribe;
 
 pub use eligible::Listing;
+pub use lookup::Subscription;
 pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;

@@ -1,10 +1,10 @@
-//! A page of a list of ids, and what of it fits one answer.
+//! A page of the list: its parameters, and how much of it fits one answer.
 
 use crate::Error;
 
 const LONGEST_PAGE: u32 = 100_000;
 
-/// The largest answer of a Lambda function is 6 MiB, in which the body is a JSON string: its quotes and backslashes
+/// The largest answer of a Lambda function is 6 MiB. The body is a JSON string in it, so its quotes and backslashes
 /// count double. Some room is left for headers.
 pub(super) const LARGEST_BODY: usize = 6 * 1024 * 1024 - 8 * 1024;
 
@@ -12,7 +12,7 @@ pub(super) const LARGEST_BODY: usize = 6 * 1024 * 1024 - 8 * 1024;
 pub struct Page {
     /// Ids after this one, by bytes.
     pub after: Option<String>,
-    /// The most ids of a page; without it, the whole list.
+    /// The most ids of a page. Without it, the whole list.
     pub limit: Option<u32>,
 }
 
@@ -38,7 +38,7 @@ impl Page {
         Ok(Self { after, limit })
     }
 
-    /// A page that would be too large for an answer ends early; the whole list is refused if it is.
+    /// Ends a page early if it is too large for an answer. Refuses the whole list if that is.
     pub(super) fn fit<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Eligible, Error> {
         let mut json = vec![b'['];
         let mut size = "[],".len();
