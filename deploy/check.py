@@ -208,7 +208,9 @@ def check_prod(package: Package) -> None:
     for key in ("api_key", "api_secret"):
         equal(key, variables[f"ECOMMERCE_{key.upper()}"], config["ecommerce"][key])
     equal("time for a call-out", variables["ECOMMERCE_TIMEOUT_MS"], str(config["ecommerce"]["timeout_ms"]))
-    equal("time zone", variables["BILLING_TIMEZONE"], config["billing_timezone"])
+    for name in ("charge", "eligible"):
+        own = package.function(name)["Environment"]["Variables"]
+        equal(f"{name}'s time zone", own["BILLING_TIMEZONE"], config["billing_timezone"])
     equal("network", charge["VpcConfig"]["SubnetIds"], config["vpc"]["subnet_ids"])
     equal("security groups", charge["VpcConfig"]["SecurityGroupIds"], config["vpc"]["security_group_ids"])
     for name in FUNCTIONS:
