@@ -32,8 +32,10 @@ def serving_page(port: int, api: str) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://localhost:{port}/"
-        server.shutdown()
+        try:
+            yield f"http://localhost:{port}/"
+        finally:
+            server.shutdown()
 
 
 def page(api: str) -> str:

@@ -43,7 +43,6 @@ impl Bench {
             let ids = Arc::new(fresh.next().expect("one for each").to_vec());
             let all = join_all((0..environments).map(|_| self.start("charge", &database))).await;
             let rate = self.rate("charge", all, ids).await;
-            #[allow(clippy::cast_precision_loss)]
             let most = environments as f64 * 1000.0 / PLATFORM_MS as f64;
             report.charge_growth.push((environments, rate, most));
             rows.push(vec![environments.to_string(), number(rate), number(most), number(rate / most)]);

@@ -58,7 +58,6 @@ impl Bench {
         let name = format!("status of a subscription with {} entries", thousands(longest));
         report.bar(Bar::at_most(name, "ms", most, None, 50.0));
         // The cost may grow in proportion to the entries.
-        #[allow(clippy::cast_precision_loss)]
         let in_step = fewest * (longest as f64 / shortest as f64);
         let name = format!("its growth from {} entries, against theirs", thousands(shortest));
         report.bar(Bar::at_most_of_floor(name, "ms", most, in_step, 1.5));

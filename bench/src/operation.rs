@@ -196,7 +196,7 @@ pub struct Statements {
 
 impl Statements {
     pub async fn connect(url: &str) -> Self {
-        let database = Database::from(options(url));
+        let database = Database::new(options(url), None);
         database.connect_ahead().await;
         Self { database, connection: connect(url).await }
     }

@@ -8,7 +8,6 @@ use crate::{Bar, Bench, Report, number};
 
 impl Bench {
     pub fn packages(&self, report: &mut Report) {
-        #[allow(clippy::cast_precision_loss)]
         let size = |path: PathBuf| fs::metadata(path).expect("it was built").len() as f64 / 1e6;
         let zip = |name: &str| size(self.output.join(format!("{name}.zip")));
         let rows = functions()

@@ -29,6 +29,7 @@ enum Limit {
 }
 
 impl Bar {
+    /// At most this many times the floor.
     pub fn at_most_of_floor(name: String, unit: &'static str, measured: f64, floor: f64, limit: f64) -> Self {
         Self { name, unit, measured, floor: Some(floor), limit: Limit::RatioAtMost(limit) }
     }
@@ -46,7 +47,7 @@ impl Bar {
         let ratio = self.floor.map(|floor| self.measured / floor);
         let (bar, judged, limit, is_met) = match self.limit {
             Limit::RatioAtMost(limit) => {
-                let ratio = ratio.unwrap_or(f64::NAN);
+                let ratio = self.measured / self.floor.expect("a floor");
                 (format!("at most {} times the floor", number(limit)), ratio, limit, ratio <= limit)
             }
             Limit::AtMost(limit) => {
@@ -96,7 +97,6 @@ impl Report {
     }
 
     fn plot(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        #[allow(clippy::cast_precision_loss)]
         let points = |growth: &[(usize, f64, f64)], pick: fn(&(usize, f64, f64)) -> f64| -> Vec<(f64, f64)> {
             growth.iter().map(|point| (point.0 as f64, pick(point))).collect()
         };

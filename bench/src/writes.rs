@@ -95,9 +95,7 @@ async fn insert_rate(kind: &str, database: &str, connections: usize) -> f64 {
                 insert(&kind, &mut connection, id).await;
                 done += 1;
             }
-            #[allow(clippy::cast_precision_loss)]
-            let done = done as f64;
-            done / started.elapsed().as_secs_f64()
+            done as f64 / started.elapsed().as_secs_f64()
         })
     });
     join_all(work).await.into_iter().map(|rate| rate.expect("no panic")).sum()

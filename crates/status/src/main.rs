@@ -19,7 +19,7 @@ struct Body {
     status_id: Status,
     effect_date: Option<Moment>,
     details: Option<Details>,
-    /// Days until the automatic return. Read with a pause only, whatever it holds.
+    /// Days until the automatic return. Without a pause it is ignored, whatever it holds.
     interval: Option<Value>,
 }
 

@@ -49,14 +49,13 @@ pub struct Order<'a> {
 }
 
 /// What calling out says about an order.
-#[derive(Debug)]
 pub struct Answer {
     /// What the order's attempt becomes.
     pub state: ChargeState,
     pub upstream_status: Option<u16>,
     /// The body of a 2xx, if it is JSON of bounded size.
     pub order: Option<Box<RawValue>>,
-    /// Seconds after which the platform can take the order, if it says so.
+    /// Seconds after which the platform wants to be asked again, if it says so.
     pub retry_after: Option<u64>,
 }
 
@@ -67,6 +66,7 @@ impl Answer {
     }
 }
 
+/// What the status of an answer makes of the order's attempt.
 fn state_of(status: u16) -> ChargeState {
     match status {
         // Money has moved, whatever the body says.
@@ -206,10 +206,7 @@ fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
 async fn read(mut response: Response, budget: Budget) -> Answer {
     let status = response.status().as_u16();
     let state = state_of(status);
-    let retry_after = match status {
-        429 => response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()),
-        _ => None,
-    };
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut answer = Answer { state, upstream_status: Some(status), order: None, retry_after };
     if state == ChargeState::Charged {
         let body = async {

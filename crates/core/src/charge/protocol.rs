@@ -34,7 +34,7 @@ pub struct Charging {
 impl State for Charging {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            database: Database::new(settings.database()?),
+            database: Database::from_settings(settings)?,
             platform: Platform::new(settings.ecommerce()?),
             timezone: settings.billing_timezone()?,
         })

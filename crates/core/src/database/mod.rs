@@ -24,7 +24,6 @@ use tokio::{
 use crate::{
     Error,
     clock::{Budget, Stopwatch},
-    config::DatabaseSettings,
     secrets::Reference,
 };
 
@@ -66,21 +65,14 @@ struct IdleConnection {
     since: Stopwatch,
 }
 
-impl From<PgConnectOptions> for Database {
-    /// For options that include the password.
-    fn from(options: PgConnectOptions) -> Self {
+impl Database {
+    pub fn new(options: PgConnectOptions, password: Option<Reference>) -> Self {
         let options = options
             .application_name("beer-club")
             // PgBouncer refuses this start-up parameter, and no float is read here.
             .extra_float_digits(None)
             .disable_statement_logging();
-        Self { options, password: None, connection: Mutex::new(None), needs_transaction: AtomicBool::new(false) }
-    }
-}
-
-impl Database {
-    pub fn new(settings: DatabaseSettings) -> Self {
-        Self { password: settings.password, ..Self::from(settings.options) }
+        Self { options, password, connection: Mutex::new(None), needs_transaction: AtomicBool::new(false) }
     }
 
     /// Connects ahead of the first request. Errors are ignored here: the first request reports them.

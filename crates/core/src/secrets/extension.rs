@@ -15,8 +15,7 @@ use http_body_util::BodyExt;
 use lambda_http::http::{StatusCode, Uri};
 use lambda_runtime_api_client::{BoxError, PooledClient, body::Body, build_request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use secrecy::SecretString;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
@@ -100,21 +99,16 @@ impl Reference {
     }
 
     fn value_in(&self, answer: &[u8]) -> Option<SecretString> {
-        match self {
-            Self::Parameter { .. } => {
-                let answer: ParameterAnswer = serde_json::from_slice(answer).ok()?;
-                Some(answer.parameter.value)
+        let answer: Value = serde_json::from_slice(answer).ok()?;
+        let value = match self {
+            Self::Parameter { .. } => answer["Parameter"]["Value"].as_str()?.to_owned(),
+            Self::Secret { member: None, .. } => answer["SecretString"].as_str()?.to_owned(),
+            Self::Secret { member: Some(member), .. } => {
+                let members: Value = serde_json::from_str(answer["SecretString"].as_str()?).ok()?;
+                members.get(member)?.as_str()?.to_owned()
             }
-            Self::Secret { member, .. } => {
-                let SecretAnswer { secret_string } = serde_json::from_slice(answer).ok()?;
-                let Some(member) = member else { return Some(secret_string) };
-                let mut members: Value = serde_json::from_str(secret_string.expose_secret()).ok()?;
-                match members.get_mut(member)?.take() {
-                    Value::String(value) => Some(value.into()),
-                    _ => None,
-                }
-            }
-        }
+        };
+        Some(value.into())
     }
 }
 
@@ -122,26 +116,10 @@ fn is_not_ready(answer: &[u8]) -> bool {
     String::from_utf8_lossy(answer).contains("not ready to serve traffic")
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ParameterAnswer {
-    parameter: ParameterValue,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ParameterValue {
-    value: SecretString,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SecretAnswer {
-    secret_string: SecretString,
-}
-
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     const PARAMETER: &str = "arn:aws:ssm:sa-east-1:123456789012:parameter/beer-club/secret";
