@@ -165,7 +165,7 @@ async fn a_lookup_passes_over_thousands_of_void_returns() {
     let api = api_with_clubs().await;
     let mut session = connect(&api).await;
     const NEXT: &str = "select coalesce(next_effect_date::text, 'none') from subscriptions('s', null, 60)";
-    for entries in [5_000, 10_000, 20_000] {
+    for entries in [5_000_i32, 10_000, 20_000] {
         // Pauses, then all of their returns, which lie in the future; and a cancellation that makes every return void.
         api.run(&format!(
             "truncate subscription_status_history, subscription;
