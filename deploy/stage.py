@@ -48,10 +48,11 @@ class Stage:
         self._write_config()
         packaged = self.folder / "package"
         self.serverless("package", "--package", str(packaged))
-        template = packaged / "cloudformation-template-update-stack.json"
-        content = json.loads(template.read_text())
-        gaps = [content["Resources"].pop(name) for name in GAPS if name in content["Resources"]]
-        template.write_text(json.dumps(content))
+        state = packaged / "serverless-state.json"
+        content = json.loads(state.read_text())
+        resources = content["service"]["provider"]["compiledCloudFormationTemplate"]["Resources"]
+        gaps = [resources.pop(name) for name in GAPS if name in resources]
+        state.write_text(json.dumps(content))
         # Where there are none, all that `serverless deploy` does by itself.
         self.serverless("deploy", *(["--package", str(packaged)] if gaps else []))
 

