@@ -1,44 +1,48 @@
-# What there is to do: run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx mend what lint
-# finds.
+# run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds.
 PYTHON := .venv/bin/python
-BESIDE_A_DATABASE := $(PYTHON) dev/with_database.py
+WITH_DATABASE := $(PYTHON) dev/with_database.py
 
 .PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
 
-# The whole API on localhost:9000, until Ctrl-C. PORT=9100 puts it elsewhere.
+# The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
 	@PORT=$(PORT) exec $(PYTHON) dev/run.py
 
-# Naive timestamps mean UTC whatever the database's own time zone is, so everything is tried in two.
-test: .venv/installed
-	TEST_TIMEZONE=UTC $(BESIDE_A_DATABASE) cargo test --locked --workspace
-	TEST_TIMEZONE=America/Sao_Paulo $(BESIDE_A_DATABASE) cargo test --locked -p api-tests
+# The tests of all packages, on functions that the same build makes, with their failpoints.
+CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 
-# Part of `make test`: every order of the charge protocol's steps, and each call of a database function in them, tried.
+# The database's own time zone, which must not matter: naive timestamps mean UTC. .ci/run tests with UTC as well.
+TEST_TIMEZONE := America/Sao_Paulo
+# Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
+TEST_THREADS := 8
+test: .venv/installed
+	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST)
+
+# Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed
-	$(BESIDE_A_DATABASE) cargo test --locked -p api-tests --test model
+	$(WITH_DATABASE) $(CARGO_TEST) --test model
 
 lint: .venv/installed
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
+	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
 
 fmt: .venv/installed
 	cargo fmt
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-# Describes our SQL anew, for builds without a database.
+# Describes our SQL for builds without a database.
 sqlx: .venv/installed
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/sqlx_cache.py
+	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
-# Judges that others wrote hold the running API to openapi.yaml.
+# Judges written by others hold the running API to openapi.yaml.
 contract: .venv/installed contract/.venv/installed contract/node_modules/.package-lock.json
-	$(BESIDE_A_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
+	$(WITH_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
 
-# What `serverless deploy` would upload, without an AWS account; of an example where the stage has no configuration.
+# What `serverless deploy` would upload, without an AWS account. It packages an example if the stage has no configuration.
 STAGE := dev
 package: .venv/installed node_modules/.package-lock.json
 	node_modules/.bin/serverless package --stage $(STAGE) \
@@ -51,9 +55,10 @@ check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/ins
 	$(BESIDE_A_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
 .venv/installed: requirements.txt
-	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+	@echo "packages: installing $< into .venv"
+	@python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
 
 deploy/.venv/%/installed: deploy/requirements/%.txt
 	python3 -m venv $(@D)
@@ -73,7 +78,7 @@ contract/node_modules/.package-lock.json: contract/package.json contract/package
 	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
-# The release binaries next to their floors: a table of every bar with its verdict. bench-report writes it into docs/.
+# Measures the release binaries against floors, and prints every bar with its verdict. bench-report writes docs/.
 bench: .venv/installed
 	$(PYTHON) dev/bench.py
 
@@ -83,6 +88,6 @@ bench-quick: .venv/installed
 bench-report: .venv/installed
 	$(PYTHON) dev/bench.py --report
 
-# Hundreds of function processes through PgBouncer over 20 connections, then directly, while an operator truncates.
+# Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed
 	$(PYTHON) dev/scale.py

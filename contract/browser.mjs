@@ -1,30 +1,16 @@
-// A page of another origin, in a real browser, as the shop's front end would call the API: what the page can read is
-// what counts. API_URL names the API; CHROMIUM the browser, where it is not found by itself.
+// A page of another origin calls the API in a real browser, as the shop's front end would. What counts is what the page can
+// read. API_URL names the API.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
-import { delimiter, join } from "node:path";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const api = process.env.API_URL;
 const customer = `customer ${Date.now()}`;
 let browser, page, shop;
 
-function installedBrowser() {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  const folders = process.env.PATH.split(delimiter);
-  const names = ["chromium", "chromium-browser", "google-chrome"];
-  const found = names.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync);
-  assert.ok(found, "there is no Chromium: `apt-get install chromium`, or say where it is with CHROMIUM=/path/to/it");
-  return found;
-}
-
 before(async () => {
-  browser = await chromium.launch({
-    executablePath: installedBrowser(),
-    args: ["--disable-gpu", "--disable-quic", "--disable-component-update"],
-  });
+  browser = await launch();
   shop = createServer((_, answer) => answer.setHeader("content-type", "text/html").end("<title>Shop</title>"));
   await new Promise((listening) => shop.listen(0, "127.0.0.1", listening));
   page = await browser.newPage();
@@ -36,7 +22,7 @@ after(async () => {
   shop?.close();
 });
 
-/** What a page reads of an answer. It throws where the browser does not let it. */
+/** What a page reads of an answer. It throws if the browser hides the answer. */
 function fetchFromPage(method, path, body) {
   const json = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   return page.evaluate(
@@ -61,7 +47,7 @@ test("a page subscribes, pauses and activates a customer, and reads the answers"
 
   const eligible = await fetchFromPage("GET", "/subscription/eligible");
   assert.ok(eligible.body.includes(subscribed.body.id));
-  const charged = await fetchFromPage("POST", `/subscription/${subscribed.body.id}/charge/${subscribed.body.id}`);
+  const charged = await fetchFromPage("POST", `/subscription/${subscribed.body.id}/charge/2026-11.${subscribed.body.id}`);
   assert.equal(charged.body.already_charged, false);
 });
 
@@ -71,7 +57,7 @@ test("a page reads why it is refused", async () => {
     ["POST", "/club/1/subscribe", { customer_id: "" }, 400, "invalid_request"],
     ["POST", "/subscription/nobody/status", { status_id: 3 }, 404, "subscription_not_found"],
     ["GET", "/subscription/eligible?limit=0", undefined, 400, "invalid_request"],
-    ["POST", "/subscription/nobody/charge/order-1", undefined, 404, "subscription_not_found"],
+    ["POST", "/subscription/nobody/charge/2026-11.nobody", undefined, 404, "subscription_not_found"],
   ]) {
     const refused = await fetchFromPage(method, path, body);
     assert.deepEqual([refused.status, refused.body.code], [status, code]);

@@ -1,4 +1,4 @@
-"""What the judges share: the running API, its database, the platform's stand-in and a gateway before it all."""
+"""What the judges share: the running API, its database, the platform's stand-in, and a gateway in front of the API."""
 
 import os
 import subprocess
@@ -37,23 +37,27 @@ def database() -> Database:
 
 @pytest.fixture(scope="session")
 def server() -> Database:
-    """The database that the API does not use."""
+    """The database server's own database, which the API does not use."""
     return Database(os.environ["TEST_DATABASE_URL"])
 
 
 @pytest.fixture(scope="session", autouse=True)
-def what_the_examples_name(database: Database) -> None:
-    """Clubs 1 (active), 2 (closed) and 3 (of no status), and the document's subscriptions."""
+def examples_exist(api: str, database: Database) -> None:
+    """Clubs 1 (active), 2 (closed) and 3 (without a status), and the document's subscriptions, one of them charged."""
     database.run("insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713)")
     database.run(
         "insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)"
         " values ('active', 1, 1, utc_now(), utc_now()), ('closed', 2, 2, utc_now(), utc_now())"
     )
+    new, from_before = "57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba", "00000000-0000-0000-000-0000000000000"
     database.run(
         "insert into subscription (id, club_id, customer_store_id, create_date)"
-        " values ('57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba', 1, 'a customer', utc_now()),"
-        " ('00000000-0000-0000-000-0000000000000', 1, 'another customer', utc_now())"
+        " values (%(new)s, 1, 'a customer', utc_now()), (%(from_before)s, 1, 'another customer', utc_now())",
+        new=new,
+        from_before=from_before,
     )
+    # The document's example of a charge is answered with 200 from now on, whatever status a judge records.
+    requests.post(f"{api}/subscription/{new}/charge/2026-11.{new}").raise_for_status()
 
 
 class Platform:
@@ -88,7 +92,7 @@ def gateway(api: str) -> Iterator[Gateway]:
 
 
 def run(*command: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    """A judge."""
+    """Runs a judge."""
     return subprocess.run(
         command,
         cwd=folder,

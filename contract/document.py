@@ -1,4 +1,4 @@
-"""openapi.yaml, as the tests ask about it."""
+"""What the tests ask of openapi.yaml."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

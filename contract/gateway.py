@@ -1,7 +1,7 @@
-"""What stands between a page and the functions in production, for what `cargo lambda watch` does otherwise.
+"""A gateway in front of the functions, for what `cargo lambda watch` does differently from API Gateway.
 
-`cargo lambda watch` has a CORS layer that gives every answer to a page an `access-control-allow-origin` of its own. API
-Gateway does not: there the function's own header is what a browser goes by.
+`cargo lambda watch` adds an `access-control-allow-origin` to every answer to a page. API Gateway does not, so in
+production a browser reads the function's own header.
 """
 
 import http.client
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Answer:
-    """Open to change."""
+    """A test may change it."""
 
     status: int
     headers: Message
@@ -44,7 +44,7 @@ class Gateway(ThreadingHTTPServer):
     def __init__(self, api: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.api = urlsplit(api).netloc
-        # What becomes of an answer on its way to the caller.
+        # Changes an answer on its way to the caller.
         self.change: Change | None = None
 
     @property
@@ -55,11 +55,11 @@ class Gateway(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Gateway
     protocol_version = "HTTP/1.1"
-    # Else a body waits until its head is acknowledged.
+    # Otherwise a body waits until its head is acknowledged.
     disable_nagle_algorithm = True
 
     def do_OPTIONS(self) -> None:
-        """What a browser asks before a page's call; a REST API answers that itself."""
+        """A browser asks this before a page's call. A REST API answers it without the function."""
         self.send_response(200)
         self.send_header("access-control-allow-origin", "*")
         self.send_header("access-control-allow-headers", "content-type")

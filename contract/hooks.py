@@ -1,4 +1,4 @@
-"""What schemathesis need not try."""
+"""Cases that schemathesis leaves out."""
 
 from datetime import date, timedelta
 
@@ -8,7 +8,7 @@ from schemathesis import BaseSchema, Case, HookContext
 
 @schemathesis.hook("filter_case")
 def body_is_text(_: HookContext, case: Case) -> bool:
-    """API Gateway hands on text, whatever was sent; `cargo lambda watch` answers other bytes with its own 500."""
+    """API Gateway passes on only text; `cargo lambda watch` answers other bytes with its own 500."""
     if isinstance(case.body, bytes):
         try:
             case.body.decode()
@@ -25,7 +25,7 @@ def status_is_in_the_calendar(_: HookContext, case: Case) -> bool:
     days = case.body.get("interval") if case.body["status_id"] == 3 else None
     try:
         begin = date.fromisoformat(case.body["effect_date"][:10]) if case.body.get("effect_date") else date.today()
-        # One more, as the offset may move it.
+        # One day more, because an offset may move the date.
         begin + timedelta(days=int(days or 0) + 1)
     except (ValueError, OverflowError):
         return False
@@ -34,5 +34,5 @@ def status_is_in_the_calendar(_: HookContext, case: Case) -> bool:
 
 @schemathesis.hook
 def after_load_schema(_: HookContext, schema: BaseSchema) -> None:
-    """Histories may begin with subscribing: its club and customer come from no route, but from the configuration."""
+    """Histories may begin with subscribing: no route gives its club and customer, the configuration does."""
     schema.analysis.dependency_graph.operations["POST /club/{id}/subscribe"].inputs.clear()

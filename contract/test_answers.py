@@ -1,4 +1,4 @@
-"""Every answer that the document promises is given, and is as it says: the failures too."""
+"""Every answer that the document promises is given as the document says, failures included."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ class World:
         return case.call(base_url=self.api)
 
     def subscription(self, *statuses: int) -> str:
-        """A new one of the active club, with these statuses."""
+        """A new subscription to the active club, with these statuses."""
         name = f"subscription {next(NAMES)}"
         insert = "insert into subscription (id, club_id, customer_store_id) values (%(name)s, 1, %(name)s)"
         self.database.run(insert, name=name)
@@ -44,7 +44,7 @@ class World:
         return self.ask(charge_case(subscription, request_id))
 
     def unknown_charge(self) -> tuple[str, str]:
-        """A subscription, and the request_id of its charge whose outcome is unknown."""
+        """A subscription, and the request_id of its charge, whose outcome is unknown."""
         subscription, request_id = self.subscription(1), f"order-{next(NAMES)}"
         self.platform.answers_once_with(500)
         assert self.charge(subscription, request_id).status_code == 504
@@ -52,11 +52,11 @@ class World:
 
     @contextmanager
     def without_table(self, table: str) -> Iterator[None]:
-        self.database.run(f"alter table {table} rename to gone")
+        self.database.run(f"alter table {table} rename to hidden")
         try:
             yield
         finally:
-            self.database.run(f"alter table gone rename to {table}")
+            self.database.run(f"alter table hidden rename to {table}")
 
     @contextmanager
     def without_database(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ def charge_case(subscription: str, request_id: str | None = None) -> Case:
 
 
 def some_case(operation: str, world: World) -> Case:
-    """One that would succeed."""
+    """A case that would succeed."""
     subscription = world.subscription(1)
     return {
         "subscribe": lambda: subscribe_case(),
@@ -124,7 +124,7 @@ def already_subscribed(world: World) -> Provoked:
 
 
 def page_required(world: World) -> Provoked:
-    """More ids than an answer of Lambda can hold."""
+    """Creates more ids than a Lambda answer can hold."""
     world.database.run(
         "with many as (insert into subscription (id, club_id, customer_store_id)"
         " select gen_random_uuid()::text, 1, 'one of many' from generate_series(1, 165000) returning id)"
@@ -220,7 +220,7 @@ PROMISED = sorted({(operation.id, *problem) for operation in OPERATIONS.values()
 
 
 def conforms(case: Case, answer: Response) -> None:
-    """To the document, says schemathesis; that it is a failure, or refuses what is well-formed, is wanted."""
+    """Asks schemathesis. A failure, or a refusal of a well-formed call, is what these tests want."""
     case.validate_response(answer, excluded_checks=[not_a_server_error, positive_data_acceptance])
 
 
@@ -231,7 +231,7 @@ def shown(operation: str, status: int, code: str) -> list[dict]:
 
 
 def in_general(problem: dict) -> dict:
-    """Without what is of one call."""
+    """Without the parts that differ between calls."""
     of_one_call = {"instance", "request_id"} | ({"detail"} if problem["code"] == "invalid_request" else set())
     return {name: None if name in of_one_call else value for name, value in problem.items()}
 

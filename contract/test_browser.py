@@ -1,10 +1,10 @@
-"""A browser, which alone decides what a page may read."""
+"""A browser decides what a page may read."""
 
 from subprocess import CompletedProcess
 
 import pytest
 from conftest import run
-from document import ROOT
+from document import OPERATIONS, ROOT
 from gateway import Answer, Gateway, without_header
 
 
@@ -20,6 +20,21 @@ def test_a_page_uses_the_local_api(api: str) -> None:
 def test_a_page_uses_the_functions_behind_a_gateway(gateway: Gateway) -> None:
     found = browse(gateway.url)
     assert found.returncode == 0, found.stdout
+
+
+def use_page(url: str) -> CompletedProcess:
+    return run("node", "--test", ROOT / "contract/page.mjs", API_URL=url, ROUTES=str(len(OPERATIONS)))
+
+
+def test_a_person_tries_every_route_on_the_page(api: str) -> None:
+    found = use_page(api)
+    assert found.returncode == 0, found.stdout
+
+
+def test_a_page_that_calls_another_api_is_found(gateway: Gateway) -> None:
+    found = use_page(gateway.url)
+    assert found.returncode == 1
+    assert "asks nobody but the API" in found.stdout, found.stdout
 
 
 @pytest.mark.parametrize("success", [True, False], ids=["success", "refusal"])

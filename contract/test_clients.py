@@ -1,4 +1,4 @@
-"""Clients that outsiders use: one generated from the document alone, and api.http in a tool that people use it with."""
+"""Clients of others: one generated from the document, and api.http in a tool that sends it."""
 
 import importlib
 import json
@@ -15,17 +15,19 @@ from gateway import Answer, Gateway, with_status
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The modules of a client."""
+    """The modules of a generated client."""
     folder = tmp_path_factory.mktemp("generated")
     environment = Path(sys.executable).parent
-    # It formats what it generates with ruff, which is beside it.
+    # It formats what it generates with ruff of the same environment.
     path = f"{environment}{os.pathsep}{os.environ['PATH']}"
     options = ("--path", PATH, "--meta", "none", "--output-path", folder / "beer_club", "--fail-on-warning")
     done = run(environment / "openapi-python-client", "generate", *options, PATH=path)
     assert done.returncode == 0, done.stdout
     sys.path.insert(0, str(folder))
-    names = ("subscriptions.subscribe", "subscriptions.status", "billing.eligible", "billing.charge")
-    routes = {name.split(".")[1]: importlib.import_module(f"beer_club.api.{name}") for name in names}
+    routes = {
+        name: importlib.import_module(f"beer_club.api.{operation.definition['tags'][0]}.{name}")
+        for name, operation in OPERATIONS.items()
+    }
     return SimpleNamespace(
         Client=importlib.import_module("beer_club").Client,
         models=importlib.import_module("beer_club.models"),
@@ -44,13 +46,13 @@ def test_a_generated_client_subscribes_and_charges(generated: SimpleNamespace, a
 
         paused = generated.status.sync(subscription.id, client=client, body=models.Pause(3, interval=30))
         assert (paused.automatic_return - paused.effect_date).days == 30
-        refused = generated.charge.sync(subscription.id, subscription.id, client=client)
+        refused = generated.charge.sync(subscription.id, f"2026-11.{subscription.id}", client=client)
         assert isinstance(refused, models.NotChargeable)
 
         activate = models.ActivateOrCancelStatusId.ACTIVATE
         generated.status.sync(subscription.id, client=client, body=models.ActivateOrCancel(activate))
         assert subscription.id in generated.eligible.sync(client=client)
-        charge = generated.charge.sync(subscription.id, subscription.id, client=client)
+        charge = generated.charge.sync(subscription.id, f"2026-11.{subscription.id}", client=client)
         assert isinstance(charge, models.Charge)
         assert charge.order["customer_id"] == customer.customer_id
         assert generated.charge.sync(subscription.id, "another", client=client).already_charged
@@ -67,7 +69,7 @@ def test_a_generated_client_misses_a_field_that_is_not_there(generated: SimpleNa
 
 
 def routes(url: str, folder: Path) -> set[tuple[str, bool]]:
-    """Those that api.http uses, and whether they take its requests; it is sent as it is, but for where the API is."""
+    """The routes that api.http uses, and whether each accepts its request. Only the API's address is replaced."""
     text = (ROOT / "api.http").read_text(encoding="utf-8")
     server = f"@api = {DOCUMENT['servers'][0]['url']}\n"
     assert server in text

@@ -1,20 +1,25 @@
-"""openapi.yaml by itself, and the README beside it."""
+"""openapi.yaml by itself, and the pages that show what it says."""
 
 import json
 import re
 import shlex
-import tomllib
+from collections.abc import Callable
+from copy import deepcopy
 from http import HTTPStatus
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import yaml
 from conftest import PROGRAMS, run
-from document import DOCUMENT, EVERYWHERE, OPERATIONS, PATH, ROOT, Operation, resolved
+from document import DOCUMENT, EVERYWHERE, OPERATIONS, PATH, ROOT, SCHEMA, Operation, resolved
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", README, re.DOTALL | re.MULTILINE))
+API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
 
 
 def lint(document: Path) -> CompletedProcess:
@@ -26,6 +31,18 @@ def lint(document: Path) -> CompletedProcess:
 def test_a_linter_finds_nothing() -> None:
     found = lint(PATH)
     assert found.returncode == 0, found.stdout
+
+
+def test_it_is_valid_by_the_official_schema() -> None:
+    validate(DOCUMENT)
+
+
+def test_the_official_schema_rejects_a_link_parameter_of_another_type() -> None:
+    broken = deepcopy(DOCUMENT)
+    subscribed = broken["paths"]["/club/{id}/subscribe"]["post"]["responses"]["201"]
+    subscribed["links"]["eligible"]["parameters"] = {"limit": 100}
+    with pytest.raises(OpenAPIValidationError, match="100 is not of type"):
+        validate(broken)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +63,14 @@ def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_
 
 
 def test_it_has_every_route() -> None:
-    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
-    router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
-    routes = {(path, route["method"], route["function"]) for path, routes in router.items() for route in routes}
-    assert routes == {
-        (operation.path + slash, operation.method.upper(), operation.id)
-        for operation in OPERATIONS.values()
-        for slash in ("", "/")
+    functions = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
+    routes = {
+        (event["http"]["path"], event["http"]["method"], name)
+        for name, function in functions.items()
+        for event in function["events"]
+        if "http" in event
     }
+    assert routes == {(operation.path, operation.method, operation.id) for operation in OPERATIONS.values()}
 
 
 def test_it_has_every_problem() -> None:
@@ -77,40 +94,64 @@ def request_examples(operation: Operation) -> list:
     return [example["value"] for media in content.values() for example in media["examples"].values()]
 
 
+def readme_examples() -> list[tuple[str, str]]:
+    """Each curl and its answer, which is the comment below it."""
+    subscription = re.search(r"^SUBSCRIPTION=(.*)$", README, re.MULTILINE)
+    return re.findall(r"^(curl .*)\n# (.*)$", README.replace("$SUBSCRIPTION", subscription[1]), re.MULTILINE)
+
+
+def api_page_examples() -> list[tuple[str, str]]:
+    """Each curl and its answer, which is the block below it."""
+    return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", API_PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("examples", [readme_examples, api_page_examples])
+def test_a_page_shows_the_documents_examples_of_every_route(examples: Callable[[], list[tuple[str, str]]]) -> None:
+    shown = [shown_operation(curl, json.loads(answer)) for curl, answer in examples()]
+    assert sorted(shown) == sorted(OPERATIONS)
+
+
+def shown_operation(curl: str, answer: object) -> str:
+    """The id of the operation of which the document has this request and this answer as examples."""
+    words = shlex.split(curl.replace("\\\n", ""))
+    url = urlsplit(next(word for word in words if word.startswith("http")))
+    assert f"{url.scheme}://{url.netloc}" == DOCUMENT["servers"][0]["url"]
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    operation = OPERATIONS[SCHEMA.find_operation_by_path(method, url.path).definition.raw["operationId"]]
+
+    parts = zip(operation.path.split("/"), url.path.split("/"), strict=True)
+    shown = {part.strip("{}"): segment for part, segment in parts if part != segment}
+    known = parameter_examples(operation, "path")
+    assert shown.keys() == known.keys()
+    assert all(value in map(str, known[name]) for name, value in shown.items())
+    known = parameter_examples(operation, "query")
+    assert all(value in map(str, known[name]) for name, value in parse_qsl(url.query))
+    assert ("-d" in words) == ("requestBody" in operation.definition)
+    if "-d" in words:
+        assert json.loads(words[words.index("-d") + 1]) in request_examples(operation)
+
+    successes = next(operation.examples(answer) for status, answer in operation.answers() if status < 300)
+    assert answer in successes
+    return operation.id
+
+
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_the_readme_shows_the_documents_examples(operation: Operation) -> None:
-    section = SECTIONS[operation.id.capitalize()]
-    pairs = re.findall(r"^```sh\n(.*?)^```\n```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    assert pairs
-    for curl, answer in pairs:
-        words = shlex.split(curl.replace("\\\n", ""))
-        url = urlsplit(next(word for word in words if word.startswith("http")))
-        assert f"{url.scheme}://{url.netloc}" == DOCUMENT["servers"][0]["url"]
-        assert (words[words.index("-X") + 1] if "-X" in words else "GET") == operation.method.upper()
-
-        parts = zip(operation.path.split("/"), url.path.split("/"), strict=True)
-        shown = {part.strip("{}"): segment for part, segment in parts if part != segment}
-        known = parameter_examples(operation, "path")
-        assert shown.keys() == known.keys()
-        assert all(value in map(str, known[name]) for name, value in shown.items())
-        known = parameter_examples(operation, "query")
-        assert all(value in map(str, known[name]) for name, value in parse_qsl(url.query))
-        if "-d" in words:
-            assert json.loads(words[words.index("-d") + 1]) in request_examples(operation)
-
-        successes = next(operation.examples(answer) for status, answer in operation.answers() if status < 300)
-        assert json.loads(answer) in successes
+def test_the_api_page_names_the_documents_problems(operation: Operation) -> None:
+    assert named_problems(operation.id.capitalize()) == operation.problems() - EVERYWHERE
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_the_readme_names_the_documents_problems(operation: Operation) -> None:
-    section = SECTIONS[operation.id.capitalize()]
-    named = {(int(status), code) for status, code in re.findall(r"\b([45]\d\d) `(\w+)`", section)}
-    assert named == operation.problems() - EVERYWHERE
-
-
-def test_the_readme_names_the_problems_that_are_everywhere() -> None:
-    section = SECTIONS["Errors"]
-    assert {(int(status), code) for status, code in re.findall(r"\b([45]\d\d) `(\w+)`", section)} == EVERYWHERE
-    (shown,) = re.findall(r"^```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+def test_the_api_page_names_the_problems_that_are_everywhere() -> None:
+    assert named_problems("Errors") == EVERYWHERE
+    (shown,) = re.findall(r"^```json\n(.*?)^```", SECTIONS["Errors"], re.DOTALL | re.MULTILINE)
     assert json.loads(shown) in [example["value"] for example in DOCUMENT["components"]["examples"].values()]
+
+
+def named_problems(section: str) -> set[tuple[int, str]]:
+    return {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s+`(\w+)`", SECTIONS[section])}
+
+
+def test_the_readmes_call_of_a_function_alone_is_answered(api: str) -> None:
+    (line,) = re.findall(r"^\.venv/bin/cargo-lambda lambda invoke .*$", README, re.MULTILINE)
+    address = urlsplit(api)
+    called = run(*shlex.split(line), "--invoke-address", "127.0.0.1", "--invoke-port", str(address.port))
+    assert json.loads(called.stdout)["statusCode"] == 200, called.stdout

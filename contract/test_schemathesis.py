@@ -1,4 +1,4 @@
-"""Schemathesis against the running API: every check, every phase. And what it must find when an answer is broken."""
+"""Schemathesis against the running API: every check, every phase. It must also find each broken answer."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from document import PATH, ROOT
 from gateway import Answer, Change, Gateway, with_status, without_header
 
 SECONDS = 150
-# Enough to meet every breakage below; that so few calls may find no club is no finding.
+# These phases meet every breakage below. Warnings are off, because the few calls may not find a club.
 BRIEFLY = ("--phases", "examples,coverage", "--warnings", "off")
 
 
@@ -59,17 +59,17 @@ def as_plain_json(answer: Answer) -> None:
     answer.headers["content-type"] = "application/json"
 
 
-# By the code of what schemathesis finds, which `st explain` explains.
+# With the code of what schemathesis finds, which `st explain` explains.
 BREAKAGES = {
     "a failure": (of_status(404, with_status(500)), "ST101"),
     "another status": (of_status(404, with_status(410)), "ST103"),
     "another content-type": (of_status(404, as_plain_json), "ST105"),
-    "a header less": (without_header("access-control-allow-origin"), "ST107"),
-    "a field less": (of_status(200, with_body(lambda body: body.pop("already_charged", None))), "ST108"),
+    "a missing header": (without_header("access-control-allow-origin"), "ST107"),
+    "a missing field": (of_status(200, with_body(lambda body: body.pop("already_charged", None))), "ST108"),
     "a field of another type": (of_status(200, with_body(lambda body: body.update(status_id="1"))), "ST108"),
     "another code": (of_status(404, with_body(lambda body: body.update(code="not_found"))), "ST108"),
-    "success where a refusal is due": (of_status(400, with_status(200)), "ST201"),
-    "a refusal where success is due": (of_status(200, with_status(400)), "ST202"),
+    "success instead of a refusal": (of_status(400, with_status(200)), "ST201"),
+    "a refusal instead of success": (of_status(200, with_status(400)), "ST202"),
 }
 
 

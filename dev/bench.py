@@ -1,10 +1,11 @@
-"""`make bench`: builds the release binaries, and has them measured on an embedded PostgreSQL of their own.
+"""`make bench`: builds the release binaries and measures them on an embedded PostgreSQL.
 
-Results go to target/bench; with --report they go into docs/ as well. --quick measures less, and less exactly.
+The results are in target/bench. --report also puts them into docs/. --quick measures less, and less exactly.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import shutil
@@ -26,29 +27,37 @@ from with_database import migrate_throwaway
 FIRST_REVISION = "6640484e5703"
 POPULATION = ROOT / "bench/src/population.sql"
 CLUBS = 20
-FUNCTIONS = ("subscribe", "status", "eligible", "charge")
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
-# More than there are at once.
+# More than are open at the same time.
 POOLER_CONNECTIONS, POOLER_CLIENTS = 10, 100
 # What a database server usually has: a quarter of a small machine's memory.
 OPTIONS = ("--shared_buffers=1GB", "--timezone=UTC")
 
 
+def functions() -> list[str]:
+    """The packages that are deployed: the workspace's default members."""
+    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    workspace = json.loads(subprocess.check_output(command, cwd=ROOT))
+    return [
+        package["name"] for package in workspace["packages"] if package["id"] in workspace["workspace_default_members"]
+    ]
+
+
 def build(target: Path) -> None:
-    """Each by itself, so that no feature of one gets into another."""
+    """Builds each separately, so that none gets the features of another."""
     builds = (["--release"], ["--release", "-p", "bare"], ["--profile", "measure", "-p", "bench", "--bin", "bench"])
     for options in builds:
         if subprocess.run(["cargo", "build", "--locked", *options], cwd=ROOT, check=False).returncode:
             raise Failed("the build failed")
     output = target / "bench"
     output.mkdir(exist_ok=True)
-    for name in (*FUNCTIONS, "bare"):
+    for name in (*functions(), "bare"):
         with zipfile.ZipFile(output / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as package:
             package.write(target / "release" / name, "bootstrap")
 
 
 class Databases:
-    """Those of the first revision are built, and those of the head from copies of them, as an upgrade would."""
+    """Databases of the first revision, and copies of them that are upgraded to the head."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -64,7 +73,7 @@ class Databases:
             self._run("postgres", f"create database {first} template first")
             population = POPULATION.read_text(encoding="utf-8")
             population = population.replace("$SUBSCRIPTIONS", str(size)).replace("$CLUBS", str(CLUBS))
-            # Foreign keys hold by construction; checking them would take most of the time.
+            # The rows satisfy the foreign keys. Checking them would take most of the time.
             self._run(first, "set session_replication_role = replica", population)
             self._run("postgres", f"create database {head} template {first}")
             migrate_throwaway(self.server, head)
@@ -100,7 +109,7 @@ def commit() -> str:
 
 
 def report(output: Path, heading: str) -> None:
-    """Puts the results in the place of the earlier ones."""
+    """Replaces the earlier results in docs/."""
     page = ROOT / "docs/performance.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -1,7 +1,8 @@
-"""The functions on `cargo lambda watch`, with the platform's stand-in."""
+"""The functions on `cargo lambda watch`, with the platform's stand-in and a page to try the routes on."""
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from page import serving_page
 from processes import ROOT, Failed, running
 
 ENVIRONMENTS_PER_FUNCTION = 8
@@ -19,33 +22,51 @@ STARTS_WITHIN = 60  # seconds
 
 
 @dataclass(frozen=True)
+class Ports:
+    api: int
+    platform: int
+    page: int
+
+
+@dataclass(frozen=True)
 class Api:
     url: str
     platform_url: str
-    # By what they are called to a person.
+    page_url: str
+    # By their names for a person.
     processes: dict[str, subprocess.Popen]
 
 
-@contextlib.contextmanager
-def serving(port: int, stub_port: int, environment: dict, options: tuple[str, ...] = ()) -> Iterator[Api]:
-    """On localhost, answering. `environment` says which database."""
+def build() -> None:
     for package in ([], ["-p", "ecommerce-stub"]):
         if subprocess.run(["cargo", "build", "--locked", *package], cwd=ROOT, check=False).returncode:
             raise Failed("the build failed")
 
+
+@contextlib.contextmanager
+def serving(ports: Ports, environment: dict, log: Path, options: tuple[str, ...] = ()) -> Iterator[Api]:
+    """On localhost, answering, after `build()`. `environment` names the database; all output goes to `log`."""
     settings = environment | {
-        # The stand-in in the platform's place, whatever the configuration says: nothing here charges anybody.
-        "ECOMMERCE_BASE_URL": f"http://127.0.0.1:{stub_port}",
-        # cargo is asked for every environment that starts; only what goes wrong there is of interest.
+        # The stand-in takes the platform's place, whatever the configuration says: nothing here charges anybody.
+        "ECOMMERCE_BASE_URL": f"http://127.0.0.1:{ports.platform}",
+        # cargo runs for every environment that starts. Only its errors matter.
         "CARGO_TERM_QUIET": "true",
     }
-    url, platform_url = f"http://localhost:{port}", f"http://localhost:{stub_port}"
-    stub = [target_directory() / "debug/ecommerce-stub", str(stub_port)]
+    url, platform_url = f"http://localhost:{ports.api}", f"http://localhost:{ports.platform}"
+    stub = [target_directory() / "debug/ecommerce-stub", str(ports.platform)]
     watch = [Path(sys.executable).parent / "cargo-lambda", "lambda", "watch", "--invoke-address", "127.0.0.1"]
-    watch += ["--invoke-port", str(port), "--concurrency", str(ENVIRONMENTS_PER_FUNCTION), *options]
-    with running(stub, settings, signal.SIGINT) as stub, running(watch, settings, signal.SIGINT) as watch:
-        wait_until_all_answer(url, watch)
-        yield Api(url, platform_url, {"the stand-in": stub, "cargo lambda watch": watch})
+    watch += ["--invoke-port", str(ports.api), "--concurrency", str(ENVIRONMENTS_PER_FUNCTION), *options]
+    with (
+        log.open("wb") as output,
+        running(stub, settings, signal.SIGINT, stdout=output, stderr=output) as stub,
+        running(watch, settings, signal.SIGINT, stdout=output, stderr=output) as watch,
+        serving_page(ports.page, url) as page_url,
+    ):
+        try:
+            wait_until_all_answer(url, watch)
+        except Failed as failed:
+            raise Failed(f"{failed}; {log} ends with:\n{log.read_text(errors='replace')[-2000:]}") from None
+        yield Api(url, platform_url, page_url, {"the stand-in": stub, "cargo lambda watch": watch})
 
 
 def target_directory() -> Path:
@@ -54,28 +75,32 @@ def target_directory() -> Path:
 
 
 def wait_until_all_answer(api: str, watch: subprocess.Popen) -> None:
-    """Whatever they say, as long as it is what they say to such a call; the first makes cargo start the function."""
-    calls = {
-        "eligible": ("GET", "/subscription/eligible?limit=1", 200),
-        "subscribe": ("POST", "/club/0/subscribe", 400),
-        "status": ("POST", "/subscription/-/status", 400),
-        "charge": ("POST", "/subscription/-/charge/-", 404),
+    """The first call to a function makes cargo start it."""
+    functions = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
+    routes = {
+        name: event["http"] for name, function in functions.items() for event in function["events"] if "http" in event
     }
-    for name, (method, path, expected) in calls.items():
+    for name, route in routes.items():
+        # Every function refuses a NUL in an id, so the call changes nothing.
+        url = api + re.sub(r"\{\w+\}", "%00", route["path"])
         patience = time.monotonic() + STARTS_WITHIN
-        while True:
+        while not answers(name, urllib.request.Request(url, method=route["method"].upper())):
             if watch.poll() is not None:
                 raise Failed("cargo lambda watch ended")
-            try:
-                request = urllib.request.Request(api + path, method=method)
-                with urllib.request.urlopen(request, timeout=STARTS_WITHIN) as answer:
-                    status = answer.status
-            except urllib.error.HTTPError as error:
-                status = error.code
-            except OSError:
-                status = None
-            if status == expected:
-                break
-            if time.monotonic() > patience or status is not None:
-                raise Failed(f"{name} does not answer as it should ({status}); its log is above")
+            if time.monotonic() > patience:
+                raise Failed(f"{name} does not answer")
             time.sleep(0.1)
+
+
+def answers(name: str, request: urllib.request.Request) -> bool:
+    """Whether the function does. A refusal is an answer."""
+    try:
+        with urllib.request.urlopen(request, timeout=STARTS_WITHIN) as answer:
+            status, headers = answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        status, headers = error.code, error.headers
+    except OSError:
+        return False
+    if status >= 500 or headers.get_content_subtype() not in ("json", "problem+json"):
+        raise Failed(f"{name} does not answer as it should ({status})")
+    return True

@@ -1,9 +1,8 @@
 """PgBouncer in transaction mode, in front of an embedded PostgreSQL.
 
 It must handle named prepared statements by default, as 1.24 does. The variable PGBOUNCER names the program. Without it,
-the one on the PATH is used if it is new enough. Otherwise it is unpacked from Debian's packages and started with the
-libraries and the loader that they bring, so that it runs on an older Debian too. Nothing is installed for that, and
-apt's state stays as it is.
+the one on the PATH is used if it is new enough. Otherwise it is unpacked from Debian's packages and started with their
+libraries and loader, so it also runs on an older Debian. Nothing is installed, and apt's state does not change.
 """
 
 import contextlib
@@ -30,13 +29,13 @@ MISSING = "install PgBouncer 1.24 or later, or let the variable PGBOUNCER name o
 
 @contextlib.contextmanager
 def pooling(server: Server, folder: Path, connections: int, clients: int) -> Iterator["Pooler"]:
-    """Shares `connections` of the server's among up to `clients`, for each database; its files are in `folder`."""
+    """Shares `connections` of the server among up to `clients`, for each database. Its files are in `folder`."""
     own_folder(folder)
     command = program(folder)
     (port,) = free_ports(1)
     configuration = folder / "pgbouncer.ini"
-    # Addresses and the pool's size, nothing else. The user and `any` are part of the server's address: it trusts
-    # everybody, and so does the pooler. `max_client_conn` is part of the size: by default only 100 clients may wait.
+    # Only addresses and sizes; everything else is a default. The server trusts every user, and so does the pooler.
+    # By default only 100 clients may wait, so `max_client_conn` is set.
     configuration.write_text(
         f"""
 [databases]
@@ -70,14 +69,14 @@ max_client_conn = {clients}
 
 @dataclass(frozen=True)
 class Pooler:
-    """On 127.0.0.1."""
+    """A pooler on 127.0.0.1."""
 
     port: int
     version: str
     log: Path
 
     def complaints(self) -> list[str]:
-        """What its log says above the level of a notice."""
+        """The log's lines above the level of a notice."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if re.search(r" (WARNING|ERROR|FATAL) ", line)]
 
@@ -89,7 +88,7 @@ def answers(port: int) -> bool:
 
 
 def program(folder: Path) -> list:
-    """The command, which PgBouncer's user can start. What it cannot reach is copied into `folder`."""
+    """A command that PgBouncer's user can start. What that user cannot reach is copied into `folder`."""
     if named := os.environ.get("PGBOUNCER"):
         if version([named]) < OLDEST:
             raise Failed(f"PGBOUNCER={named} does not start or is too old: {MISSING}")
@@ -124,7 +123,7 @@ def with_own_loader(libraries: Path, binary: Path) -> list:
 
 
 def unpack(folder: Path) -> None:
-    """PgBouncer, its loader and the libraries that it links with, out of Debian's packages."""
+    """Takes PgBouncer, its loader and its libraries out of Debian's packages."""
     if not all(map(shutil.which, ("apt-get", "apt-config", "dpkg"))):
         raise Failed(MISSING)
     with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as temporary:
@@ -145,13 +144,13 @@ def unpack(folder: Path) -> None:
 
 
 def download(folder: Path) -> list[Path]:
-    """The packages of PgBouncer and of all that it needs, from the mirror that this machine's apt uses."""
+    """The packages of PgBouncer and its dependencies, from the mirror that this machine's apt uses."""
     mirrors = done("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main")
     for path in ("lists/partial", "cache/archives/partial"):
         (folder / path).mkdir(parents=True)
     (folder / "status").touch()
-    # How to download, a proxy say, is this machine's business. The rest is apart from it: no package counts as
-    # installed, so that all are downloaded, and no hook runs.
+    # How to download (a proxy, for example) comes from this machine. Everything else is separate: no package counts as
+    # installed, so all are downloaded, and no hook runs.
     acquire = [line for line in done("apt-config", "dump").splitlines() if line.startswith("Acquire::")]
     settings = {
         "Dir::Etc::Main": "/dev/null",
@@ -179,7 +178,7 @@ def download(folder: Path) -> list[Path]:
 
 
 def done(*command: object, environment: dict | None = None) -> str:
-    """What the command prints."""
+    """Runs the command, and returns what it prints."""
     settings = os.environ | {"LC_ALL": "C"} | (environment or {})
     ran = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     if ran.returncode:

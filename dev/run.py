@@ -10,21 +10,27 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import psycopg2
-from local_api import serving
-from postgres import FALLBACK, USER, Server, kept_folder
+from local_api import Api, Ports, build, serving
+from postgres import FALLBACK, USER, Server, data_folder
 from processes import ROOT, Failed
 from with_database import UnknownRevision, migrate
 
 CONFIG = ROOT / "local_config.json"
 DATABASE = "beer_club"
+LOG = ROOT / ".local/api.log"
+
+
+def say(step: str) -> None:
+    print(step, flush=True)
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Only one at a time: they would share a database and its folder. The lock goes with the process."""
+    """Allows one at a time, because two would share the database's folder. The lock ends with the process."""
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     with (local / "run.lock").open("w") as lock:
@@ -35,30 +41,30 @@ def alone() -> Iterator[None]:
         yield
 
 
-def ports() -> tuple[int, int]:
-    """Of the API and of the stand-in, both free."""
+def ports() -> Ports:
+    """Three in a row from PORT on, all free."""
     choice = os.environ.get("PORT") or "9000"
-    if not choice.isdecimal() or not 1 <= int(choice) <= 65534:
-        raise Failed(f"PORT={choice}: it must be a number from 1 to 65534")
-    pair = int(choice), int(choice) + 1
-    for port in pair:
+    if not choice.isdecimal() or not 1 <= int(choice) <= 65533:
+        raise Failed(f"PORT={choice}: it must be a number from 1 to 65533")
+    chosen = Ports(int(choice), int(choice) + 1, int(choice) + 2)
+    for port in astuple(chosen):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise Failed(f"port {port} is taken; choose another pair with make run PORT=9100") from None
-    return pair
+                raise Failed(f"port {port} is taken; choose three others with make run PORT=9100") from None
+    return chosen
 
 
 def configuration(folder: Path) -> dict:
-    """local_config.json, written for the embedded database if it is not there."""
+    """local_config.json, which is written for the embedded database if it does not exist."""
     if not CONFIG.exists():
         config = json.loads((ROOT / "model_config.json").read_text(encoding="utf-8"))
         config["database"] |= {"db_user": USER, "db_password": "", "db_host": str(folder), "db_name": DATABASE}
         config["ecommerce"] |= {"api_key": "local", "api_secret": secrets.token_urlsafe()}
         CONFIG.write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
-        print(f"wrote {CONFIG.name}, for the embedded database")
+        say(f"settings: writing {CONFIG.name}, for the embedded database")
     try:
         config = json.loads(CONFIG.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -71,7 +77,7 @@ def configuration(folder: Path) -> dict:
             raise Failed(f"{CONFIG.name} has no `database.{key}`; see model_config.json")
     host = Path(config["database"]["db_host"])
     if host != folder and (host.parts[-2:] == (".local", "postgres") or host.name.startswith(FALLBACK)):
-        raise Failed(f"{CONFIG.name} is for the embedded database of another folder; delete it to have it written anew")
+        raise Failed(f"{CONFIG.name} is for the embedded database of another folder; delete it and run again")
     return config
 
 
@@ -86,7 +92,7 @@ def connect(database: dict) -> psycopg2.extensions.connection:
 
 
 def demo_club(database: dict) -> int:
-    """The id of an ACTIVE club; one is opened if there is none."""
+    """The id of an ACTIVE club. One is opened if no club is active."""
     with contextlib.closing(connect(database)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("select min(club_id) from club_current_status where club_status_id = 1")
         (club,) = cursor.fetchone()
@@ -101,33 +107,41 @@ def demo_club(database: dict) -> int:
         return club
 
 
-def banner(api: str, platform: str, club: int, where: str) -> str:
+def banner(api: Api, club: int, where: str) -> str:
     return f"""
-The API answers on {api}
-The platform's stand-in lists its orders on {platform}/orders; it forgets them when it ends
+The API answers on {api.url}
+Read and try every route in a browser: {api.page_url}
+The platform's stand-in lists its orders on {api.platform_url}/orders; it forgets them when it ends
 The database is {where}
+The functions log to {LOG}, and so does the build after a change
 
-  SUBSCRIPTION=$(curl -s -X POST {api}/club/{club}/subscribe -d "{{\\"customer_id\\": \\"customer-$RANDOM\\"}}" \\
+  SUBSCRIPTION=$(curl -s -X POST {api.url}/club/{club}/subscribe -d "{{\\"customer_id\\": \\"customer-$RANDOM\\"}}" \\
     | tee /dev/stderr | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
-  curl -X POST {api}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 3, "interval": 30}}'
-  curl -X POST {api}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 1}}'
-  curl {api}/subscription/eligible
-  curl -X POST {api}/subscription/$SUBSCRIPTION/charge/$SUBSCRIPTION
+  curl -X POST {api.url}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 3, "interval": 30}}'
+  curl -X POST {api.url}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 1}}'
+  curl {api.url}/subscription/eligible
+  curl -X POST {api.url}/subscription/$SUBSCRIPTION/charge/$(date -u +%Y-%m).$SUBSCRIPTION
 
-Ctrl-C ends everything; the data is kept.
+The request_id names the month. With the subscription's id alone, next month's call gets this month's charge as its
+answer, and nobody is charged.
+
+Ctrl-C ends everything; the data stays.
 """
 
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone())
-        folder = kept_folder()
+        folder = data_folder()
         config = configuration(folder)
         database, ecommerce = config["database"], config["ecommerce"]
-        port, stub_port = ports()
+        chosen = ports()
+        say("build: the functions and the platform's stand-in, with cargo; the first time takes minutes")
+        build()
 
         parts = {}
         if Path(database["db_host"]) == folder:
+            say(f"database: starting the embedded PostgreSQL in {folder}")
             server = Server(folder, durable=True)
             stack.enter_context(server.running())
             server.create_database(database["db_name"])
@@ -137,6 +151,7 @@ def main() -> None:
         else:
             remedy = f"name an empty one in {CONFIG.name}"
             where = f"your own, of {CONFIG.name}"
+        say("database: migrating")
         try:
             migrate("local")
         except UnknownRevision as unknown:
@@ -146,19 +161,20 @@ def main() -> None:
         settings = {
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",
-            # The database that was migrated here, and no other that happens to be set.
+            # The functions use the database that was migrated here, whatever the environment says.
             "DATABASE_URL": "",
             "SCOPE": "local",
         }
-        api = stack.enter_context(serving(port, stub_port, settings))
-        print(banner(api.url, api.platform_url, club, where), flush=True)
+        say("API: starting each function with cargo lambda watch")
+        api = stack.enter_context(serving(chosen, settings, LOG))
+        print(banner(api, club, where), flush=True)
 
         parent = os.getppid()
         while os.getppid() == parent:
             time.sleep(0.5)
             for name, process in (parts | api.processes).items():
                 if process.poll() is not None:
-                    raise Failed(f"{name} ended")
+                    raise Failed(f"{name} ended; {LOG} says more")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Runs a command beside the whole API, on ports that are free: `with_database.py … with_api.py COMMAND…`.
+"""Runs a command with the whole API, on free ports: `with_database.py … with_api.py COMMAND…`.
 
-The command finds `API_URL` and `PLATFORM_URL` (the stand-in), beside what `with_database.py` tells it.
+The command finds `API_URL`, `PLATFORM_URL` (the stand-in) and `PAGE_URL`, and what `with_database.py` sets.
 """
 
 import os
@@ -9,12 +9,12 @@ import signal
 import socket
 import sys
 
-from local_api import serving
+from local_api import Ports, build, serving, target_directory
 from processes import end_with, running
 
 
 def free_ports(count: int) -> list[int]:
-    """They stay free unless somebody takes them in the moment between."""
+    """Ports that are free now. Another process may take one before it is used."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [probe.getsockname()[1] for probe in probes]
@@ -27,15 +27,17 @@ def main(command: list[str]) -> int:
     settings = {
         "ECOMMERCE_API_KEY": "local",
         "ECOMMERCE_API_SECRET": secrets.token_urlsafe(),
-        # No file has this name, so that nobody's own settings matter here.
+        # No file has this name, so no local settings apply.
         "SCOPE": "throwaway",
-        # A line for each of thousands of calls would hide what the command says.
+        # A line for each of thousands of calls would hide an error.
         "RUST_LOG": os.environ.get("RUST_LOG", "off"),
     }
-    with serving(*free_ports(2), settings, ("--ignore-changes",)) as api:
-        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url}
-        with running(command, environment, signal.SIGTERM) as beside:
-            return beside.wait()
+    build()
+    log = target_directory() / "api.log"
+    with serving(Ports(*free_ports(3)), settings, log, ("--ignore-changes",)) as api:
+        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url, "PAGE_URL": api.page_url}
+        with running(command, environment, signal.SIGTERM) as child:
+            return child.wait()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Runs a command beside a throw-away PostgreSQL that our own migrations have built: `with_database.py COMMAND…`.
+"""Runs a command with a throw-away PostgreSQL that our migrations have built: `with_database.py COMMAND…`.
 
-The command finds `DATABASE_URL` (a migrated database, for sqlx's compile-time checks), and the tests, which want a
-database each, `TEST_DATABASE_URL` (the server, with the migrated template `api_template`).
+The command finds `DATABASE_URL`, a migrated database. For tests, which need a database each, it finds
+`TEST_DATABASE_URL`, the server, with the migrated template `api_template`.
 """
 
 import json
@@ -20,21 +20,23 @@ TEMPLATE = "api_template"
 
 
 class UnknownRevision(Failed):
-    """The database is stamped with a revision that is not in migrations/."""
+    """The database is stamped with a revision that migrations/ does not have."""
 
 
 def migrate(scope: str, revision: str = "head") -> None:
-    # Not the script beside it, which would not survive a move of the folder.
+    # As a module: the script would not survive a move of the folder.
     command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", revision]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "Can't locate revision" in done.stderr:
-        raise UnknownRevision("the database was made by another version of this project, whose revisions are not here")
+        raise UnknownRevision(
+            "the database was made by another version of this project, with revisions that are not here"
+        )
     if done.returncode:
         raise Failed(f"the migrations failed: {done.stderr.strip()}")
 
 
 def migrate_throwaway(server: Server, database: str, revision: str = "head") -> None:
-    """The same for a database of this server, without a configuration that would stay."""
+    """The same for a database of this server. Its configuration is removed afterwards."""
     scope = f"throwaway_{os.getpid()}"
     config = ROOT / f"{scope}_config.json"
     config.write_text(json.dumps({"database": {"db_user": USER, "db_host": str(server.folder), "db_name": database}}))
@@ -58,8 +60,8 @@ def main(command: list[str]) -> int:
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
                 "PYTHON": sys.executable,
             }
-            with running(command, environment, signal.SIGTERM) as beside:
-                return beside.wait()
+            with running(command, environment, signal.SIGTERM) as child:
+                return child.wait()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! The judge of what charging must never do, from the platform's own log and the ledger.
+//! What charging must never do, checked on the platform's log and the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Attempt {
     pub request_id: String,
     pub customer_store_id: String,
     pub store_sku: i64,
-    /// As it stands now.
+    /// The current state.
     pub state: String,
     pub decided_by: Option<String>,
     pub orphaned: bool,
@@ -21,16 +21,16 @@ pub struct Attempt {
 
 impl Attempt {
     fn is_live(&self) -> bool {
-        !self.orphaned && ["in_flight", "unknown", "charged"].contains(&self.state.as_str())
+        !self.orphaned && !["rejected", "not_sent"].contains(&self.state.as_str())
     }
 }
 
-/// Everything that is wrong with a history that has come to rest; nothing, if all is well.
+/// Everything that is wrong with a history whose calls are all over.
 pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     let mut found = Vec::new();
     let of_number = |number: &str| ledger.iter().filter(|attempt| attempt.request_id == number).collect::<Vec<_>>();
 
-    // Never two orders that could have succeeded, for one subscription and month, under different numbers.
+    // Never two orders that could have succeeded, for one subscription and month, under different request_ids.
     let mut numbers: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for order in received.iter().filter(|order| !order.refused) {
         for attempt in of_number(&order.request_id).into_iter().filter(|attempt| !attempt.orphaned) {
@@ -52,14 +52,14 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
         }
     }
 
-    // What the ledger says of an order is what the platform knows of it.
+    // The ledger agrees with the platform.
     for attempt in ledger.iter().filter(|attempt| attempt.decided_by.is_none()) {
         let orders = || received.iter().filter(|order| order.request_id == attempt.request_id);
         match attempt.state.as_str() {
             "charged" if orders().all(|order| !order.taken) => {
                 found.push(format!("nothing was ordered for {attempt:?}"))
             }
-            // What has gone with its subscription opens no month.
+            // An orphaned attempt opens no month.
             "rejected" | "not_sent" if attempt.orphaned => {}
             "rejected" | "not_sent" => {
                 let open = of_number(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
@@ -68,12 +68,12 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
                 }
             }
             "charged" | "unknown" => {}
-            // There is no way forward from anywhere else.
+            // No other state has a way forward.
             other => found.push(format!("{other} at rest: {attempt:?}")),
         }
     }
 
-    // One live attempt per subscription and month, and per number; a number belongs to one subscription and month.
+    // One live attempt per subscription and month. A request_id belongs to one subscription and month.
     let mut live = BTreeSet::new();
     let mut owners: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
     for attempt in ledger.iter().filter(|attempt| !attempt.orphaned) {

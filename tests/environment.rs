@@ -1,31 +1,33 @@
-//! A function's environment: its real binary, as a process, on a Runtime API.
+//! A function's environment: its real binary, as a process on a simulated Runtime API.
 
 use std::{
     collections::HashMap,
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use lambda_simulator::{InvocationBuilder, InvocationStatus, Simulator};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use crate::gateway::Call;
+use crate::{gateway::Call, routes};
 
-/// As the gateway hands it to the caller.
+/// A function's answer, as the gateway passes it to the caller.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u64,
-    /// With names in lower case.
+    /// By name, in lower case.
     pub headers: HashMap<String, String>,
     pub body: Value,
 }
 
 impl Answer {
     fn of(payload: Value) -> Self {
-        // REST API answers have their headers as lists.
+        // A REST API's answer has its headers as lists.
         let mut headers = HashMap::new();
         for name in ["headers", "multiValueHeaders"] {
             for (name, value) in payload[name].as_object().unwrap_or(&Map::new()) {
@@ -54,7 +56,16 @@ impl Answer {
         self
     }
 
-    /// A member of the body that is a string, else nothing.
+    /// The call for the next page, if the answer names one.
+    pub fn next_page(&self) -> Option<Call> {
+        let link = self.headers.get("link")?;
+        let query = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a next page");
+        let mut call = Call::get("/subscription/eligible");
+        call.query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Some(call)
+    }
+
+    /// A string of the body, or nothing if that member is no string.
     pub fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_default()
     }
@@ -89,9 +100,9 @@ impl Environment {
         Self { simulator, process: Mutex::new(process), log }
     }
 
-    /// The same, for a function that may die of it: then there is no answer.
+    /// The same for a function that may die during the call, which then has no answer.
     pub async fn try_call(&self, call: &Call) -> Option<Answer> {
-        // It may be stopped for long; what Lambda would end, these tests look at.
+        // The tests look at what a function does after a long stop. Lambda would have ended it.
         self.invoke_raw(call.event(), Duration::from_secs(900)).await.ok().map(Answer::of)
     }
 
@@ -99,7 +110,7 @@ impl Environment {
         self.invoke(call.event(), Duration::from_secs(29)).await
     }
 
-    /// Invokes it with this event; Lambda's deadline is so far away.
+    /// Invokes it with this event, and this time until Lambda's deadline.
     pub async fn invoke(&self, event: Value, time: Duration) -> Answer {
         let payload = self.invoke_raw(event, time).await;
         Answer::of(payload.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
@@ -114,7 +125,7 @@ impl Environment {
         let patience = tokio::time::Instant::now() + time + Duration::from_secs(60);
         loop {
             assert!(tokio::time::Instant::now() < patience, "no answer at all:\n{}", self.log());
-            // In slices, because the simulator can miss what happens between a look and the wait after it.
+            // In slices, because the simulator can miss an answer that comes between its look and its wait.
             match self.simulator.wait_for_invocation_complete(&id, Duration::from_millis(50)).await {
                 Ok(state) if state.status == InvocationStatus::Success => {
                     return Ok(state.response.expect("a success has a response").payload);
@@ -129,30 +140,33 @@ impl Environment {
         }
     }
 
-    /// Stops the process in its tracks, as Lambda does between two invocations.
+    /// Stops the process, as Lambda does between two invocations.
     pub fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    /// Whether it is stopped.
-    pub fn is_frozen(&self) -> bool {
-        let id = self.process.lock().expect("unpoisoned").id().to_string();
-        let state = Command::new("ps").args(["-o", "state=", "-p", &id]).output().expect("ps").stdout;
-        state.starts_with(b"T")
-    }
-
-    /// Ends it as the kernel does when memory is short.
-    pub fn kill(&self) {
-        self.signal("-KILL");
+        self.signal(Signal::STOP);
     }
 
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.process.lock().expect("unpoisoned").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+    /// Ends the process, as the kernel does when memory is short.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.process_id(), signal).expect("the process is there");
+    }
+
+    /// Whether the process is stopped.
+    pub fn is_frozen(&self) -> bool {
+        // `NOWAIT` leaves the answer there for the next question.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::Pid(self.process_id()), options), Ok(Some(status)) if status.stopped())
+    }
+
+    fn process_id(&self) -> Pid {
+        Pid::from_child(&self.process.lock().expect("unpoisoned"))
     }
 
     /// Everything it has logged so far.
@@ -169,30 +183,31 @@ impl Drop for Environment {
     }
 }
 
-/// A build of `charge` that sends itself a signal where `FAILPOINTS` says so.
-pub const CHARGE_WITH_FAILPOINTS: &str = "charge with failpoints";
-
 /// The function's binary with these settings and no others.
 pub fn command(function: &str, settings: &HashMap<String, String>) -> Command {
-    static FUNCTIONS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
-    static WITH_FAILPOINTS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
-    let binary = if function == CHARGE_WITH_FAILPOINTS {
-        let options = ["-p", "charge", "--features", "failpoints", "--target-dir", "target/failpoints"];
-        &WITH_FAILPOINTS.get_or_init(|| build(&options))["charge"]
-    } else {
-        // The workspace's default members.
-        &FUNCTIONS.get_or_init(|| build(&[]))[function]
-    };
-    let mut command = Command::new(binary);
+    static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(build);
+    let mut command = Command::new(&BINARIES[function]);
     command.env_clear().envs(settings).stdin(Stdio::null());
     command
 }
 
-/// Builds functions; where they are.
-fn build(options: &[&str]) -> HashMap<String, PathBuf> {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--message-format=json-render-diagnostics"])
-        .args(options)
+/// Builds the functions; where they are.
+///
+/// The packages and features are those of `make test`, so that it has compiled all but the functions themselves. The
+/// failpoints do nothing where `FAILPOINTS` is not set.
+fn build() -> HashMap<String, PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    // Cargo sets these for a test. The build script of ring reads them, and would compile ring and its dependents again.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
+        .args(["build", "--locked", "--message-format=json-render-diagnostics", "--workspace"])
+        .args(["--features", "charge/failpoints"])
+        .args(routes::functions().flat_map(|function| ["--bin", function]))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()

@@ -1,27 +1,22 @@
-//! What API Gateway and its kin make of an HTTP call.
+//! The events that gateways make of an HTTP call.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-/// Who stands between the caller and the function.
+use crate::routes::{Route, routes};
+
+/// What passes the call to the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gateway {
     /// REST API, payload 1.0: the path and its parameters as they were sent.
     Rest,
     /// HTTP API with routes, payload 2.0: the path and its parameters decoded.
     Http,
-    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router, too.
+    /// A function's URL, payload 2.0: one route, no parameters. `cargo lambda watch` without its router is the same.
     FunctionUrl,
 }
 
 pub const GATEWAYS: [Gateway; 3] = [Gateway::Rest, Gateway::Http, Gateway::FunctionUrl];
-
-const ROUTES: [(&str, &str, &str); 4] = [
-    ("subscribe", "POST", "/club/{id}/subscribe"),
-    ("eligible", "GET", "/subscription/eligible"),
-    ("status", "POST", "/subscription/{id}/status"),
-    ("charge", "POST", "/subscription/{id}/charge/{request_id}"),
-];
 
 /// An HTTP call. The path is as it goes over the wire, percent-encoded.
 #[derive(Clone, Debug)]
@@ -72,14 +67,15 @@ impl Call {
         self
     }
 
-    fn route(&self) -> (&'static str, &'static str, Map<String, Value>) {
+    /// The route that takes it, and the parameters of its path.
+    fn route(&self) -> (&'static Route, Map<String, Value>) {
         let path = self.path.trim_end_matches('/');
-        let found = ROUTES.iter().find_map(|(function, method, template)| {
+        let found = routes().iter().filter_map(|route| {
             let mut parameters = Map::new();
-            let (mut parts, mut segments) = (template.split('/'), path.split('/'));
+            let (mut parts, mut segments) = (route.path.split('/'), path.split('/'));
             loop {
                 match (parts.next(), segments.next()) {
-                    (None, None) => return (*method == self.method).then_some((*function, *template, parameters)),
+                    (None, None) => return (route.method == self.method).then_some((route, parameters)),
                     (Some(part), Some(segment)) if part.starts_with('{') => {
                         parameters.insert(part.trim_matches(['{', '}']).to_owned(), segment.into());
                     }
@@ -88,16 +84,18 @@ impl Call {
                 }
             }
         });
+        // A literal path comes before one with a parameter.
+        let found = found.min_by_key(|(_, parameters)| parameters.len());
         found.unwrap_or_else(|| panic!("no route takes {} {}", self.method, self.path))
     }
 
     pub fn function(&self) -> &'static str {
-        self.route().0
+        self.route().0.function
     }
 
     /// The event that a function is invoked with.
     pub fn event(&self) -> Value {
-        let (_, template, parameters) = self.route();
+        let (Route { path: template, .. }, parameters) = self.route();
         let encoded_query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
         let headers: Map<String, Value> =
             self.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();

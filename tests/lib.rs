@@ -1,10 +1,12 @@
-//! The harness: function environments as Lambda runs them, a database per test, the platform's stand-in.
+//! The harness: function environments as Lambda runs them, a database for each test, the platform's stand-in.
 //!
-//! `make test` sets the stage; see dev/with_database.py for the variables it leaves.
+//! `make test` starts the server; dev/with_database.py says by which variables the tests find it.
 
 pub mod checker;
+pub mod database;
 pub mod environment;
 pub mod gateway;
+pub mod routes;
 pub mod wire;
 
 use std::{
@@ -14,10 +16,12 @@ use std::{
     time::Duration,
 };
 
-use ecommerce_stub::{Credentials, Platform};
+use ecommerce_stub::{Behaviour, Credentials, Platform};
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::sync::Mutex;
+use url::Url;
 use uuid::Uuid;
 
 pub use environment::{Answer, Environment};
@@ -26,13 +30,15 @@ pub use gateway::{Call, Gateway};
 pub const API_KEY: &str = "https://example.com/the-key";
 pub const API_SECRET: &str = "the-secret-that-no-log-shows";
 const TEMPLATE: &str = "api_template";
+/// The functions' sessions with the test's database, to follow `from`.
+pub const SESSIONS: &str = "pg_stat_activity where datname = current_database() and application_name = 'beer-club'";
 
-/// One test's world.
+/// What one test works with.
 pub struct Api {
     /// As an operator's or the acceptance system's session: rows written by hand.
     pub sql: PgPool,
     pub platform: Platform,
-    pub database_url: String,
+    pub database_url: Url,
     settings: HashMap<String, String>,
     environments: Mutex<HashMap<&'static str, Environment>>,
 }
@@ -42,25 +48,27 @@ impl Api {
         Self::with(&[]).await
     }
 
-    /// With these settings of the functions beside, or in place of, the usual ones.
+    /// These settings of the functions are added to the usual ones, or replace them.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let server = env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is set by `make test`");
+        let mut database_url: Url = server.parse().expect("a URL");
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(&server).await.expect("the test server answers");
-        // Its name is made here; there is nobody to inject anything.
+        // The name is made here: nobody can inject anything.
         admin
             .execute(AssertSqlSafe(format!("create database {name} template {TEMPLATE}")))
             .await
             .expect("the migrated template is there");
-        let database_url = server.replace("/postgres", &format!("/{name}"));
-        let sql = PgPoolOptions::new().max_connections(4).connect(&database_url).await.expect("the test's database");
+        database_url.set_path(&name);
+        let sql =
+            PgPoolOptions::new().max_connections(4).connect(database_url.as_str()).await.expect("the test's database");
 
-        // Any test may make an HTTP client of its own, before the first environment has.
+        // A test may make an HTTP client before the first environment starts.
         lambda_simulator::ensure_default_crypto_provider();
         let credentials = Credentials { key: API_KEY.to_owned(), secret: API_SECRET.to_owned() };
         let platform = Platform::start(0, credentials).await.expect("a free port");
         let mut usual = HashMap::from([
-            ("DATABASE_URL".to_owned(), database_url.clone()),
+            ("DATABASE_URL".to_owned(), database_url.to_string()),
             ("ECOMMERCE_BASE_URL".to_owned(), platform.base_url()),
             ("ECOMMERCE_API_KEY".to_owned(), API_KEY.to_owned()),
             ("ECOMMERCE_API_SECRET".to_owned(), API_SECRET.to_owned()),
@@ -81,7 +89,7 @@ impl Api {
         Environment::start(function, &all).await
     }
 
-    /// Calls whichever function the path belongs to, in the test's one environment of it.
+    /// Calls the function of this route, in the test's one environment of it.
     pub async fn call(&self, call: Call) -> Answer {
         let mut environments = self.environments.lock().await;
         let function = call.function();
@@ -109,6 +117,30 @@ impl Api {
         self.call(Call::charge(subscription, request_id)).await
     }
 
+    /// Charges through this environment, whose process stops at a failpoint. `meanwhile` runs while it is stopped.
+    pub async fn charge_asleep(
+        &self,
+        sleeper: &Environment,
+        subscription: &str,
+        request_id: &str,
+        meanwhile: impl AsyncFnOnce(),
+    ) -> Answer {
+        let call = Call::charge(subscription, request_id);
+        let (answer, ()) = tokio::join!(sleeper.call(&call), async {
+            eventually("the process stops", async || sleeper.is_frozen()).await;
+            meanwhile().await;
+            sleeper.thaw();
+        });
+        answer
+    }
+
+    /// Charges with an order whose outcome stays unknown.
+    pub async fn charge_into_the_unknown(&self, subscription: &str, request_id: &str) {
+        self.platform.behave_for(request_id, Behaviour::status(500));
+        let answer = self.charge(subscription, request_id).await;
+        assert_eq!(answer.refuses(504, "charge_outcome_unknown").text("request_id"), request_id);
+    }
+
     /// Runs statements as an operator would type them.
     pub async fn run(&self, statements: &str) {
         self.sql
@@ -128,7 +160,7 @@ impl Api {
             .unwrap_or_else(|error| panic!("{error}: {query}"))
     }
 
-    /// An ACTIVE club; its id.
+    /// A new club, ACTIVE from now; its id.
     pub async fn club(&self) -> i32 {
         let club = self.ask("insert into club (name, store_sku) values ('Lager', 4711) returning id").await;
         self.club_status(club, 1).await;
@@ -144,12 +176,18 @@ impl Api {
         .await;
     }
 
-    /// A subscription of a customer to a club of its own, ACTIVE now; its id.
+    /// A new customer's subscription to a new club, ACTIVE now; its id.
     pub async fn subscription(&self) -> String {
         let club = self.club().await;
         let answer = self.subscribe(club, &Uuid::new_v4().to_string()).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.text("id").to_owned()
+    }
+
+    /// A setting of this database, for the sessions that start from now on.
+    pub async fn set_default(&self, setting: &str, value: &str) {
+        let name = database::name(&self.database_url);
+        self.run(&format!("alter database {name} set {setting} = '{value}'")).await;
     }
 
     /// Moves the one clock, for every statement of this database.
@@ -171,13 +209,13 @@ impl Api {
     }
 }
 
-/// Tells the person who runs the tests, also when all goes well.
+/// Tells the person who runs the tests, even if all goes well.
 pub fn report(line: &str) {
-    // Not by println!, which the test runner keeps to itself.
+    // The test runner keeps what println! says to itself.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Waits for a condition, which is asked again and again; it must come true within a generous while.
+/// Polls a condition until it holds. It must hold within half a minute.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let patience = tokio::time::Instant::now() + Duration::from_secs(30);
     while !condition().await {
@@ -188,4 +226,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 pub fn pause(interval: impl Into<Value>) -> Value {
     json!({ "status_id": 3, "interval": interval.into() })
+}
+
+/// A source of random choices, and its seed. The variable `SEED` repeats the choices of an earlier run.
+pub fn random(what: &str) -> (u64, TestRng) {
+    let seed = env::var("SEED").map_or_else(|_| Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
+    report(&format!("{what}: SEED={seed}"));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    (seed, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }

@@ -1,6 +1,6 @@
-//! A refusal or a replay writes nothing, so it costs no flush: the position of the write-ahead log does not move.
+//! A refusal or a replay writes nothing: the position in the write-ahead log does not move, and nothing is flushed.
 //!
-//! This is a test program of its own, because cargo runs those one after the other: nobody else writes meanwhile.
+//! Cargo runs test programs one after the other. This test is a separate one, so that no other test writes meanwhile.
 
 // A failed unwrap is a failed test, in a helper as well.
 #![allow(clippy::unwrap_used)]
@@ -9,7 +9,7 @@ use api_tests::{Api, Call, report};
 use ecommerce_stub::Behaviour;
 use serde_json::json;
 
-/// The server itself writes now and then. What a call writes, it writes each time.
+/// The server writes now and then. A call that writes does so each time.
 const TRIES: usize = 5;
 
 /// The fewest bytes that this call added to the log.
@@ -39,7 +39,7 @@ async fn refusals_and_replays_write_nothing() {
     let paused = api.subscription().await;
     assert_eq!(api.status(&paused, json!({ "status_id": 3 })).await.status, 200);
     assert_eq!(api.subscribe(club, "c").await.status, 201);
-    // Reading what is new sets hints in its pages, once.
+    // The first read of new rows sets hint bits.
     api.run("vacuum analyze").await;
 
     for (what, call, status) in [

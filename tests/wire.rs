@@ -1,4 +1,4 @@
-//! A proxy between the functions and PostgreSQL. It counts round trips, keeps what the functions say, and can go down.
+//! A proxy between the functions and PostgreSQL. It counts round trips, records what the functions send, and can go down.
 
 use std::sync::{
     Arc, Mutex,
@@ -10,6 +10,9 @@ use tokio::{
     net::{TcpListener, UnixStream},
     task::JoinSet,
 };
+use url::Url;
+
+use crate::database;
 
 /// What a client sent after its start-up message. <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 #[derive(Clone, Debug)]
@@ -23,25 +26,22 @@ pub struct Message {
 }
 
 pub struct Wire {
-    port: u16,
     round_trips: Arc<AtomicUsize>,
     messages: Arc<Mutex<Vec<Message>>>,
     refused: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
-    /// While it is held, answers of the server stay here.
+    /// While this is set, the server's answers are not passed on.
     held: Arc<AtomicBool>,
     lines: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Wire {
-    /// In front of the server whose URL names a socket directory.
-    pub async fn before(database_url: &str) -> (Self, String) {
-        let (scheme_and_user, rest) = database_url.split_once('@').expect("a user");
-        let (directory, name) = rest.split_once('/').expect("a database");
-        let socket = format!("{}/.s.PGSQL.5432", directory.replace("%2F", "/"));
+    /// In front of the server of this database; the database's URL through it.
+    pub async fn before(database_url: &Url) -> (Self, Url) {
+        let socket = database::socket(database_url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
         let wire = Self {
-            port: listener.local_addr().expect("bound").port(),
             round_trips: Arc::default(),
             messages: Arc::default(),
             refused: Arc::default(),
@@ -65,16 +65,15 @@ impl Wire {
                 });
             }
         });
-        let url = format!("{scheme_and_user}@127.0.0.1:{}/{name}?sslmode=disable", wire.port);
-        (wire, url)
+        (wire, database::at(database_url, "127.0.0.1", port, "sslmode=disable"))
     }
 
-    /// How often the client has spoken after the server had.
+    /// How often a client has sent something after the server had.
     pub fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::Acquire)
     }
 
-    /// Everything that clients have said so far, but the start-up messages.
+    /// Everything that clients have sent so far, but the start-up messages.
     pub fn messages(&self) -> Vec<Message> {
         self.messages.lock().expect("unpoisoned").clone()
     }
@@ -84,7 +83,7 @@ impl Wire {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Cuts every connection, and every new one until it is up again.
+    /// Cuts every connection, and every new one until `come_up`.
     pub fn go_down(&self) {
         self.down.store(true, Ordering::Release);
         self.cut();
@@ -94,12 +93,12 @@ impl Wire {
         self.down.store(false, Ordering::Release);
     }
 
-    /// Lets the client's words through and keeps the server's, until the connections are cut.
+    /// Passes the client's messages on and holds the server's, until the connections are cut.
     pub fn hold_answers(&self) {
         self.held.store(true, Ordering::Release);
     }
 
-    /// Cuts the connections that are there.
+    /// Cuts the open connections.
     pub fn cut(&self) {
         self.held.store(false, Ordering::Release);
         self.lines.lock().expect("unpoisoned").abort_all();
@@ -132,7 +131,7 @@ async fn forward(
                 let Ok(count @ 1..) = read else { return };
                 server_spoke = true;
                 if held.load(Ordering::Acquire) {
-                    // Whatever becomes of the flag, this connection's client has lost its answer.
+                    // This client's answer is lost, even when the flag is cleared.
                     std::future::pending::<()>().await;
                 }
                 if client.write_all(&from_server[..count]).await.is_err() {

@@ -1,4 +1,4 @@
-//! Charges per second, where the platform takes its time.
+//! Charges per second, with a platform that takes a tenth of a second.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     progress,
 };
 
-/// What the platform's stand-in takes.
+/// How long the platform's stand-in takes for an order.
 const PLATFORM_MS: u64 = 100;
 
 impl Bench {
@@ -43,7 +43,6 @@ impl Bench {
             let ids = Arc::new(fresh.next().expect("one for each").to_vec());
             let all = join_all((0..environments).map(|_| self.start("charge", &database))).await;
             let rate = self.rate("charge", all, ids).await;
-            #[allow(clippy::cast_precision_loss)]
             let most = environments as f64 * 1000.0 / PLATFORM_MS as f64;
             report.charge_growth.push((environments, rate, most));
             rows.push(vec![environments.to_string(), number(rate), number(most), number(rate / most)]);

@@ -1,4 +1,4 @@
-//! Databases that a measurement makes for itself.
+//! The databases that one measurement needs.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -18,7 +18,7 @@ const TABLES: [&str; 6] = [
 ];
 
 impl Bench {
-    /// Without the background worker that would analyse it.
+    /// Autovacuum is off, so that nothing analyses it.
     pub async fn create_database(&self, name: &str, template: &str) -> String {
         let mut server = operation::connect(&self.url("postgres")).await;
         run(&mut server, &format!("create database {name} template {template}")).await;
@@ -37,21 +37,21 @@ impl Bench {
 }
 
 pub async fn populate(connection: &mut PgConnection, subscriptions: usize, clubs: usize) {
-    // Foreign keys hold by construction; checking them would take most of the time.
+    // The rows satisfy the foreign keys. Checking them would take most of the time.
     run(connection, "set session_replication_role = replica").await;
     let population =
         POPULATION.replace("$SUBSCRIPTIONS", &subscriptions.to_string()).replace("$CLUBS", &clubs.to_string());
     run(connection, &population).await;
 }
 
-/// Runs statements that were written here.
+/// Runs statements of this program.
 pub async fn run(connection: &mut PgConnection, statements: &str) {
     if let Err(error) = connection.execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))).await {
         panic!("{error}: {statements}");
     }
 }
 
-/// Runs statements on a connection that ends with them.
+/// Runs statements on a new connection.
 pub async fn run_once(url: &str, statements: &str) {
     let mut connection = operation::connect(url).await;
     run(&mut connection, statements).await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub const PAGE: u32 = 100_000;
-/// About what one answer of Lambda can hold.
+/// The number of ids that fit into one answer of Lambda, about.
 const WHOLE_LIST: usize = 150_000;
 
 impl Bench {
@@ -42,7 +42,7 @@ impl Bench {
                 };
                 let of_floor = least.read_ids(size).await;
                 let of_returned = least.read_ids(count).await;
-                // The first time reads what later is in memory.
+                // The first round reads the tables into memory.
                 if round > 0 {
                     pages.push(total);
                     first.push(of_first);
@@ -71,11 +71,11 @@ impl Bench {
             if size == self.largest() {
                 let of_page = thousands(ids.len().min(PAGE as usize));
                 let name = format!("eligible of {}, page by page", thousands(size));
-                report.bar(Bar::at_most(name, "ms", pages.p50(), floor.p50(), 4.0));
+                report.bar(Bar::at_most_of_floor(name, "ms", pages.p50(), floor.p50(), 4.0));
                 let name = format!("its last {of_page} against its first");
-                report.bar(Bar::at_most(name, "ms", last.p50(), first.p50(), 1.2));
+                report.bar(Bar::at_most_of_floor(name, "ms", last.p50(), first.p50(), 1.2));
                 let name = format!("peak memory for a page of {of_page}");
-                report.bar(Bar::below(name, "MB", memory, None, 60.0));
+                report.bar(Bar::at_most(name, "MB", memory, None, 60.0));
             }
         }
         report.table(
@@ -102,7 +102,7 @@ impl Bench {
     }
 }
 
-/// All pages: how long they took, how many ids they had, how long the first took.
+/// Reads all pages: the time of all, the number of ids, the time of the first.
 async fn read_pages(environment: &mut Environment) -> (Duration, usize, Duration) {
     let (mut total, mut count, mut first) = (Duration::ZERO, 0, None);
     let mut after: Option<String> = None;

@@ -1,4 +1,4 @@
-//! A function's process on a Runtime API that does no more than hand over events and look at the clock.
+//! A function's process on a Runtime API that only passes events and reads the clock.
 
 use std::{
     collections::HashMap,
@@ -103,7 +103,7 @@ impl Environment {
         duration
     }
 
-    /// The most memory that it ever had, in MB. Linux; elsewhere there is none to read.
+    /// The most memory that it has had, in MB. Linux only.
     pub fn peak_memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).expect("Linux's /proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
@@ -113,7 +113,7 @@ impl Environment {
 }
 
 fn check(payload: &Bytes) {
-    // Only its beginning: some are megabytes.
+    // Only its beginning, because some are megabytes.
     let start = String::from_utf8_lossy(&payload[..payload.len().min(400)]).into_owned();
     assert!(start.contains("\"statusCode\":20"), "{start}");
 }
@@ -157,7 +157,7 @@ async fn next(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn outcome(State(api): State<Arc<Api>>, request: Request) -> StatusCode {
-    // An error's body fails the check of whoever waits for the answer.
+    // The check of the answer fails on the body of an error.
     let body = to_bytes(request.into_body(), usize::MAX).await.unwrap_or_default();
     let _ = api.answered.send((Instant::now(), body));
     StatusCode::ACCEPTED

@@ -56,14 +56,13 @@ impl Bench {
         let [shortest, _, longest] = LENGTHS;
         let [fewest, .., most] = *statuses.as_slice() else { unreachable!("there are three lengths") };
         let name = format!("status of a subscription with {} entries", thousands(longest));
-        report.bar(Bar::below(name, "ms", most, None, 50.0));
-        // Each length may cost as much more as it has more entries.
-        #[allow(clippy::cast_precision_loss)]
+        report.bar(Bar::at_most(name, "ms", most, None, 50.0));
+        // The cost may grow in proportion to the entries.
         let in_step = fewest * (longest as f64 / shortest as f64);
         let name = format!("its growth from {} entries, against theirs", thousands(shortest));
-        report.bar(Bar::at_most(name, "ms", most, in_step, 1.5));
+        report.bar(Bar::at_most_of_floor(name, "ms", most, in_step, 1.5));
 
-        // The list has the longest history only, as the bar is about one.
+        // The bar is about one long history, so the list has only the longest.
         run(&mut connection, &remove_shorter(longest)).await;
         let (mut list_with, mut list_without) = (Statements::connect(&with).await, Statements::connect(&without).await);
         let (mut of_with, mut of_without) = (Samples::default(), Samples::default());
@@ -75,7 +74,7 @@ impl Bench {
             }
         }
         let name = format!("the list of {} with it against without it", thousands(SUBSCRIPTIONS));
-        report.bar(Bar::at_most(name, "ms", of_with.p50(), of_without.p50(), 1.5));
+        report.bar(Bar::at_most_of_floor(name, "ms", of_with.p50(), of_without.p50(), 1.5));
         report.table(
             "A long history, ms",
             "Pauses, as many automatic returns, and a cancellation in the midst of them. The claim asks for the status too; here \
@@ -94,7 +93,7 @@ fn name(length: usize) -> String {
     format!("long-{length:05}")
 }
 
-/// The definition of current status has to be asked: the latest entry is a return, recorded before other entries.
+/// The list needs the definition of current status here: the latest entry is a return, recorded before other entries.
 fn long_history(length: usize) -> String {
     let name = name(length);
     format!(

@@ -1,5 +1,5 @@
-//! `make bench`: the release binaries next to their floors, in one run, interleaved, so that what else the machine does
-//! falls on both. dev/bench.py sets the stage: the builds, the server, its databases and the pooler.
+//! `make bench`: the release binaries and their floors, measured in turns, so that other work of the machine slows both.
+//! dev/bench.py prepares the builds, the server, its databases and the pooler.
 
 mod charges;
 mod clubs;
@@ -50,7 +50,7 @@ struct Bench {
 async fn main() {
     let [server, pooler, binaries, output, sizes, quick] =
         env::args().skip(1).collect::<Vec<_>>().try_into().expect("dev/bench.py");
-    rustls::crypto::ring::default_provider().install_default().expect("nobody else has");
+    rustls::crypto::ring::default_provider().install_default().expect("the first one");
     let credentials = Credentials { key: "key".to_owned(), secret: "secret".to_owned() };
     let bench = Bench {
         server,
@@ -93,7 +93,7 @@ impl Bench {
         self.sizes.iter().copied().max().unwrap_or_default()
     }
 
-    /// Of the revision `head`, with so many subscriptions.
+    /// The database of the revision `head` with this many subscriptions.
     fn database(&self, size: usize) -> String {
         self.url(&format!("head_{size}"))
     }
@@ -119,7 +119,7 @@ impl Bench {
         let work = environments.into_iter().map(|mut environment| {
             let (ids, next) = (Arc::clone(&ids), Arc::clone(&next));
             tokio::spawn(async move {
-                // Not counted: it starts, and connects.
+                // The first call starts and connects, and is not counted.
                 let event = || {
                     let id = &ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
                     operation.call(&Subject::of(id)).event()

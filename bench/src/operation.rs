@@ -1,24 +1,24 @@
-//! What is measured: each operation as an event for its function, as the least SQL, and as the function's own statements.
+//! The operations that are measured: as an event for the function, as the least SQL, and as the function's own statements.
 
 use std::time::{Duration, Instant};
 
 use api_tests::Call;
 use club_core::{
+    caller::Caller,
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{NewSubscription, StatusChange, eligible},
+    subscription::{NewSubscription, Page, StatusChange},
 };
 use futures_util::TryStreamExt;
 use serde_json::json;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions, query, query_scalar};
 use uuid::Uuid;
 
-pub const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
 /// Ids of a small page.
 pub const SMALL_PAGE: u32 = 100;
 const CLUB: i32 = 1;
-/// More than any call takes. One that takes longer, by a quadratic plan, ends the run.
+/// More than any call takes. A quadratic plan takes longer, and ends the run.
 const TIME: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// One operation of each function.
+    pub const DIFFERENT: [Self; 4] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge];
     pub const ALL: [Self; 5] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge, Self::Replay];
 
     pub fn of(function: &str) -> Self {
@@ -40,12 +42,7 @@ impl Operation {
     }
 
     pub fn function(self) -> &'static str {
-        match self {
-            Self::Subscribe => "subscribe",
-            Self::Status => "status",
-            Self::Eligible => "eligible",
-            Self::Charge | Self::Replay => "charge",
-        }
+        self.call(&Subject::of("a-subscription")).function()
     }
 
     pub fn name(self) -> &'static str {
@@ -82,7 +79,7 @@ pub fn page(limit: u32, after: Option<&str>) -> Call {
 pub struct Subject {
     pub subscription_id: String,
     pub request_id: String,
-    /// Of a charge that is replayed.
+    /// The attempt of a charge that is replayed.
     pub attempt_id: Uuid,
 }
 
@@ -97,7 +94,7 @@ impl Subject {
 }
 
 pub fn options(url: &str) -> PgConnectOptions {
-    // A pooler refuses that start-up parameter.
+    // PgBouncer refuses this start-up parameter.
     url.parse::<PgConnectOptions>().expect("a URL").extra_float_digits(None)
 }
 
@@ -175,7 +172,7 @@ impl Floor {
         started.elapsed()
     }
 
-    /// So many ids, in no order.
+    /// Reads this many ids, in any order.
     pub async fn read_ids(&mut self, count: usize) -> Duration {
         let started = Instant::now();
         let mut ids = query_scalar::<_, String>("select id from subscription limit $1")
@@ -190,8 +187,8 @@ impl Floor {
     }
 }
 
-/// The functions' own statements, by their own code. Only charge's two calls are written here: its code makes them around
-/// an order.
+/// The functions' own statements, run by their own code. Only charge's two calls are written here, because its code makes an
+/// order between them.
 pub struct Statements {
     database: Database,
     connection: PgConnection,
@@ -199,7 +196,7 @@ pub struct Statements {
 
 impl Statements {
     pub async fn connect(url: &str) -> Self {
-        let database = Database::from(options(url));
+        let database = Database::new(options(url), None);
         database.connect_ahead().await;
         Self { database, connection: connect(url).await }
     }
@@ -209,13 +206,17 @@ impl Statements {
         let started = Instant::now();
         match operation {
             Operation::Subscribe => {
-                let customer = CustomerId::parse(&Uuid::new_v4().to_string()).expect("a customer");
+                let customer = CustomerId::try_from(Uuid::new_v4().to_string()).expect("a customer");
                 let club = ClubId::parse(&CLUB.to_string()).expect("a club");
-                NewSubscription::new(club, customer).subscribe(&self.database, time).await.expect("a subscription");
+                let new = NewSubscription::new(Caller::Anyone, club, customer).expect("any customer");
+                new.subscribe(&self.database, time).await.expect("a subscription");
             }
             Operation::Status => {
                 let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                StatusChange::new(subscription, Status::Active).record(&self.database, time).await.expect("an entry");
+                StatusChange::new(Caller::Anyone, subscription, Status::Active)
+                    .record(&self.database, time)
+                    .await
+                    .expect("an entry");
             }
             Operation::Eligible => {
                 self.read(None, SMALL_PAGE).await;
@@ -262,7 +263,7 @@ impl Statements {
 
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
-        let page = eligible::Page { after, limit: Some(limit) };
+        let page = Page { after, limit: Some(limit) };
         page.read(&self.database, Budget::new(TIME)).await.expect("a page").next_after
     }
 }

@@ -1,16 +1,16 @@
-//! The size of what is deployed.
+//! The size of the packages that are deployed.
 
 use std::{fs, path::PathBuf};
 
-use crate::{Bar, Bench, Report, number, operation::FUNCTIONS};
+use api_tests::routes::functions;
+
+use crate::{Bar, Bench, Report, number};
 
 impl Bench {
     pub fn packages(&self, report: &mut Report) {
-        #[allow(clippy::cast_precision_loss)]
         let size = |path: PathBuf| fs::metadata(path).expect("it was built").len() as f64 / 1e6;
         let zip = |name: &str| size(self.output.join(format!("{name}.zip")));
-        let rows = FUNCTIONS
-            .into_iter()
+        let rows = functions()
             .chain(["bare"])
             .map(|function| vec![function.to_owned(), number(size(self.binary(function))), number(zip(function))]);
         report.table(
@@ -19,8 +19,8 @@ impl Bench {
             &["function", "binary", "zip"],
             rows.collect(),
         );
-        for function in FUNCTIONS {
-            report.bar(Bar::below(format!("zip: {function}"), "MB", zip(function), Some(zip("bare")), 3.0));
+        for function in functions() {
+            report.bar(Bar::at_most(format!("zip: {function}"), "MB", zip(function), Some(zip("bare")), 3.0));
         }
     }
 }

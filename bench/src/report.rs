@@ -10,47 +10,60 @@ use plotters::{
     style::Color,
 };
 
-/// What was measured against what it may be.
+/// A measurement, and the limit that it must keep.
 pub struct Bar {
     name: String,
     unit: &'static str,
     measured: f64,
     floor: Option<f64>,
-    /// What is judged: the ratio to the floor, or what was measured.
-    value: f64,
-    bar: f64,
-    is_met: bool,
+    limit: Limit,
+}
+
+/// What is limited, and how.
+enum Limit {
+    /// The ratio of what was measured to the floor.
+    RatioAtMost(f64),
+    /// What was measured, in its unit.
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Bar {
-    /// At most so many times the floor.
-    pub fn at_most(name: String, unit: &'static str, measured: f64, floor: f64, bar: f64) -> Self {
-        let value = measured / floor;
-        Self { name, unit, measured, floor: Some(floor), value, bar, is_met: value <= bar }
+    /// At most this many times the floor.
+    pub fn at_most_of_floor(name: String, unit: &'static str, measured: f64, floor: f64, limit: f64) -> Self {
+        Self { name, unit, measured, floor: Some(floor), limit: Limit::RatioAtMost(limit) }
     }
 
-    /// At most so much, whatever the floor.
-    pub fn below(name: String, unit: &'static str, measured: f64, floor: Option<f64>, bar: f64) -> Self {
-        Self { name, unit, measured, floor, value: measured, bar, is_met: measured <= bar }
+    /// The floor is shown only, if there is one.
+    pub fn at_most(name: String, unit: &'static str, measured: f64, floor: Option<f64>, limit: f64) -> Self {
+        Self { name, unit, measured, floor, limit: Limit::AtMost(limit) }
     }
 
-    /// At least this ratio.
-    pub fn at_least(name: String, unit: &'static str, ratio: f64, bar: f64) -> Self {
-        Self { name, unit, measured: ratio, floor: None, value: ratio, bar, is_met: ratio >= bar }
+    pub fn at_least(name: String, unit: &'static str, measured: f64, limit: f64) -> Self {
+        Self { name, unit, measured, floor: None, limit: Limit::AtLeast(limit) }
     }
 
     fn row(&self) -> Vec<String> {
+        let ratio = self.floor.map(|floor| self.measured / floor);
+        let (bar, judged, limit, is_met) = match self.limit {
+            Limit::RatioAtMost(limit) => {
+                let ratio = self.measured / self.floor.expect("a floor");
+                (format!("at most {} times the floor", number(limit)), ratio, limit, ratio <= limit)
+            }
+            Limit::AtMost(limit) => {
+                (format!("at most {} {}", number(limit), self.unit), self.measured, limit, self.measured <= limit)
+            }
+            Limit::AtLeast(limit) => {
+                (format!("at least {} {}", number(limit), self.unit), self.measured, limit, self.measured >= limit)
+            }
+        };
         vec![
             self.name.clone(),
             format!("{} {}", number(self.measured), self.unit),
             self.floor.map(number).unwrap_or_default(),
-            self.floor.map(|floor| number(self.measured / floor)).unwrap_or_default(),
-            number(self.bar),
-            if self.is_met {
-                "met".to_owned()
-            } else {
-                format!("missed by {:.0} %", (self.value / self.bar - 1.0).abs() * 100.0)
-            },
+            ratio.map(number).unwrap_or_default(),
+            bar,
+            if is_met { "met".to_owned() } else { format!("missed by {:.0} %", (judged / limit - 1.0).abs() * 100.0) },
         ]
     }
 }
@@ -84,7 +97,6 @@ impl Report {
     }
 
     fn plot(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        #[allow(clippy::cast_precision_loss)]
         let points = |growth: &[(usize, f64, f64)], pick: fn(&(usize, f64, f64)) -> f64| -> Vec<(f64, f64)> {
             growth.iter().map(|point| (point.0 as f64, pick(point))).collect()
         };
@@ -146,7 +158,7 @@ impl Report {
     }
 }
 
-/// Three digits, or all that stand before the point.
+/// Three digits, or all digits before the point.
 pub fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! Medians, and how they compare.
+//! Medians and other quantiles.
 
 use std::time::Duration;
 
@@ -27,7 +27,6 @@ impl Samples {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         // Fewer than a million samples: exact as floats.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let place = ((sorted.len() - 1) as f64 * quantile).round() as usize;
         sorted[place].as_secs_f64() * 1e3
     }

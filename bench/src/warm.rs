@@ -1,4 +1,4 @@
-//! A warm request of each kind against the bare binary and the least SQL, directly and through the pooler.
+//! A warm request of each operation, the bare binary, and the least SQL: directly and through the pooler.
 
 use std::{
     iter,
@@ -22,7 +22,7 @@ const WARMING: usize = 20;
 const COUNTED: usize = 5;
 const REPLAYED: i64 = 50;
 
-/// One operation's times. In each round everything takes its turn.
+/// One operation's times. Each round measures each of them once.
 #[derive(Default)]
 struct Times {
     bare: Samples,
@@ -59,7 +59,7 @@ impl Bench {
         let name = format!("head_{}", self.sizes[1]);
         let (direct, pooled) = (self.url(&name), self.pooled(&name));
         let mut fresh = eligible_ids(&direct).await.into_iter().map(|id| Subject::of(&id));
-        let (wire, wired) = Wire::before(&direct).await;
+        let (wire, wired) = Wire::before(&direct.parse().expect("a URL")).await;
         let mut warm = Warm {
             bare: self.start("bare", &direct).await,
             floor: Floor::connect(&direct).await,
@@ -85,7 +85,7 @@ impl Bench {
                     times.push(taken);
                 }
             }
-            let mut through_wire = self.start(operation.function(), &wired).await;
+            let mut through_wire = self.start(operation.function(), wired.as_str()).await;
             let mut round_trips = 0;
             for _ in 0..COUNTED {
                 let before = wire.round_trips();
@@ -102,7 +102,7 @@ impl Bench {
         }
         let floor = warm.bare.peak_memory();
         for (function, peak) in memory {
-            report.bar(Bar::at_most(format!("peak memory: {function}"), "MB", peak, floor, 3.0));
+            report.bar(Bar::at_most_of_floor(format!("peak memory: {function}"), "MB", peak, floor, 3.0));
         }
         report.table(
             "Warm request, ms",
@@ -190,7 +190,7 @@ impl Times {
         {
             let name = format!("{way}: {}{less}", operation.name());
             let floor = self.bare.p50() + sql.p50();
-            report.bar(Bar::at_most(name, "ms", measured.p50() - order, floor, operation.bar()));
+            report.bar(Bar::at_most_of_floor(name, "ms", measured.p50() - order, floor, operation.bar()));
         }
     }
 

@@ -58,13 +58,13 @@ impl Bench {
         );
         report.table(
             "Requests answered per second",
-            "By so many environments, each one after the other.",
+            "By 1, 4 and 16 environments, each with one request at a time.",
             &["", "1", "4", "16"],
             functions,
         );
     }
 
-    /// Requests per second of so many environments.
+    /// Requests per second of this many environments.
     async fn write_rate(&self, kind: &str, database: &str, environments: usize) -> f64 {
         let ids = Arc::new(some_ids(database).await);
         let all = join_all((0..environments).map(|_| self.start(kind, database))).await;
@@ -78,11 +78,11 @@ async fn some_ids(database: &str) -> Vec<String> {
         .fetch_all(&mut connection)
         .await
         .expect("the database");
-    // An empty database's first subscription has no other yet.
+    // An empty database has none.
     if ids.is_empty() { vec![String::new()] } else { ids }
 }
 
-/// How many a second so many connections insert.
+/// Rows per second, inserted through this many connections.
 async fn insert_rate(kind: &str, database: &str, connections: usize) -> f64 {
     let ids = Arc::new(some_ids(database).await);
     let all = join_all((0..connections).map(|_| operation::connect(database))).await;
@@ -95,15 +95,13 @@ async fn insert_rate(kind: &str, database: &str, connections: usize) -> f64 {
                 insert(&kind, &mut connection, id).await;
                 done += 1;
             }
-            #[allow(clippy::cast_precision_loss)]
-            let done = done as f64;
-            done / started.elapsed().as_secs_f64()
+            done as f64 / started.elapsed().as_secs_f64()
         })
     });
     join_all(work).await.into_iter().map(|rate| rate.expect("no panic")).sum()
 }
 
-/// The rows of one request, and nothing else: this is done on the first revision, too.
+/// Only the rows of one request, so that it works on the first revision too.
 async fn insert(function: &str, connection: &mut PgConnection, id: &str) {
     let entry = "insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
         values ($1, $2, 1, now() at time zone 'UTC', now() at time zone 'UTC')";

@@ -13,7 +13,7 @@ create function claim_charge(
     -- Whether there is time to call out at all.
     may_call_out boolean,
     out verdict text,
-    -- The attempt that was claimed, or that stands in the way.
+    -- The month's live attempt: the one that was claimed, or the one that decided the verdict.
     out held_attempt_id uuid,
     out held_request_id varchar,
     out billing_month date,
@@ -39,8 +39,8 @@ create function claim_charge(
         locked boolean := false;
     begin
         perform require_read_committed();
-        -- Look, lock, look again, write, see what was written; an orphan or a race takes two rounds more. The last round is
-        -- a safety net.
+        -- Look, lock, look again, write, see what was written. An orphan or a race takes two more rounds. The sixth is a
+        -- safety net.
         for round in 1..6 loop
             select
                 subject.*,

@@ -1,8 +1,10 @@
 -- Records a status and, with `return_after_days`, the automatic return of a pause: both rows or none. The ids of the rows
--- are the caller's, so a call whose answer was lost is repeated safely. Without such a subscription nothing is recorded,
--- and `effective_from` is null.
+-- are the caller's, so a call whose answer was lost is repeated safely. Without such a subscription of the customer nothing
+-- is recorded, and `effective_from` is null.
 create function record_status(
     subscription_id varchar,
+    -- anybody's, if null
+    customer_id varchar,
     status_id integer,
     -- now, if null
     effect_date timestamp,
@@ -32,7 +34,9 @@ create function record_status(
             (entry_id, record_status.status_id, effective_from, record_status.details),
             (return_entry_id, 1, automatic_return, automatic_return_details())
         ) entry (id, status_id, effect_date, details)
-        where subscription.id = record_status.subscription_id and entry.effect_date is not null
+        where subscription.id = record_status.subscription_id
+            and (record_status.customer_id is null or customer_store_id = record_status.customer_id)
+            and entry.effect_date is not null
         on conflict (id) do nothing;
 
         if not found then

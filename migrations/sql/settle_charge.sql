@@ -7,7 +7,7 @@ create function settle_charge(
     upstream_status smallint,
     platform_order text,
     out state text,
-    -- Whether it stands so by this call.
+    -- Whether this call brought it there.
     out own boolean,
     out billing_month date,
     out charged_at timestamptz,
@@ -25,7 +25,7 @@ create function settle_charge(
         settled charge_attempt;
     begin
         if outcome = 'charged' then
-            -- Money has moved, so this is recorded whoever holds the attempt. What ended otherwise keeps its end.
+            -- Money has moved, so this is recorded whichever call holds the attempt. An attempt that has ended keeps its state.
             update charge_attempt attempt
             set state = case when pending then 'charged' else attempt.state end,
                 token = case when pending then settle_charge.token else attempt.token end,
@@ -38,8 +38,8 @@ create function settle_charge(
             where id = attempt_id
             returning * into settled;
         else
-            -- Only the call that holds the attempt may say so, and it says nothing about an earlier sending, nor about an
-            -- attempt that counts as unknown since its deadline.
+            -- Only the call that holds the attempt may say so. It knows nothing about an earlier sending, so that one stays
+            -- unknown; so does an attempt that is past its deadline.
             update charge_attempt attempt
             set state = case
                     when outcome in ('rejected', 'not_sent') and (possibly_sent or deadline < moment) then 'unknown'

@@ -7,7 +7,9 @@ create function subscribe(
     status_entry_id varchar,
     -- subscribed, club_not_found, club_not_active or already_subscribed
     out verdict text,
-    out create_date timestamp
+    out create_date timestamp,
+    -- of the one that was there, if already_subscribed
+    out existing_id varchar
 )
     language plpgsql
     set lock_timeout = '300ms'
@@ -44,6 +46,7 @@ create function subscribe(
             verdict := 'club_not_active';
         elsif existing.id is not null then
             verdict := 'already_subscribed';
+            existing_id := existing.id;
         else
             insert into subscription (id, club_id, customer_store_id, create_date)
             values (subscribe.subscription_id, subscribe.club_id, subscribe.customer_id, moment);

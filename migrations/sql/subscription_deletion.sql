@@ -1,8 +1,8 @@
--- Notes which subscriptions were deleted, so that attempts of theirs count no more.
+-- Notes which subscriptions were deleted: their attempts are orphaned.
 --
--- The trigger only inserts, into a table whose one unique key is its own identity. So whatever else holds locks, and at
--- any isolation level, the DELETE or TRUNCATE goes through. It runs with the rights of the table's owner, because
--- whoever may delete a subscription may have no rights on our tables.
+-- The trigger only inserts, into a table whose one unique key is its identity. So the DELETE or TRUNCATE succeeds at any
+-- isolation level, whatever locks others hold. The trigger runs with the rights of the table's owner, because a role that
+-- may delete a subscription may have no rights on our tables.
 create table subscription_deletion (
     id bigint generated always as identity primary key,
     subscription_id varchar(36),

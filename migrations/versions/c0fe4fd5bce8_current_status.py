@@ -1,6 +1,6 @@
 """The definition of current status.
 
-The first index is for whoever deletes a subscription: the foreign key looks for entries that refer to it."""
+The first index serves deletions: the foreign key looks for entries that refer to the subscription."""
 
 from alembic import op
 from sql_files import apply

@@ -17,7 +17,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
-        drop function record_status(varchar, integer, timestamp, varchar, integer, varchar, varchar);
+        drop function record_status(varchar, varchar, integer, timestamp, varchar, integer, varchar, varchar);
         drop function subscribe(integer, varchar, varchar, varchar);
         drop function require_read_committed();
         drop index subscription_of_customer;

@@ -1,4 +1,4 @@
-//! The least that a function can be.
+//! A function that does nothing: the floor of the measurements.
 
 use lambda_http::{Error, Request, run, service_fn};
 

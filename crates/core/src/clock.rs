@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Measures from its creation on, freezes included.
+/// Measures the time since its creation, freezes included.
 ///
-/// Which clock goes on while an environment is frozen depends on how it is frozen: the monotonic one while a process
-/// is stopped, only the wall clock while a virtual machine is. Whichever says more is believed, so that a clock that
-/// was set back cannot hide a freeze.
+/// Both clocks run while a process is stopped; only the wall clock runs while a virtual machine is. The longer reading
+/// counts, so a wall clock that is set back cannot hide a stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     monotonic: Instant,
@@ -35,8 +34,8 @@ impl Budget {
         Self { stopwatch: Stopwatch::start(), total }
     }
 
-    /// What is left to work until `deadline`, milliseconds since the epoch, as Lambda tells it: some is kept to answer.
-    /// `cargo lambda watch` tells a duration in its place, which as an instant would be minutes after the epoch.
+    /// What is left to work until Lambda's `deadline`, in milliseconds since the epoch. Some time is kept to answer.
+    /// `cargo lambda watch` gives a duration instead: as an instant, it would be minutes after the epoch.
     pub fn until_lambda_deadline(deadline: u64) -> Self {
         const TO_ANSWER: Duration = Duration::from_millis(300);
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -58,7 +57,7 @@ impl Budget {
         self.left().is_zero()
     }
 
-    /// A budget that leaves `reserve` of this one, and is `at_most` so long.
+    /// A budget of at most `at_most` that leaves `reserve` of this one.
     pub fn before(&self, reserve: Duration, at_most: Duration) -> Self {
         Self::new(self.left().saturating_sub(reserve).min(at_most))
     }

@@ -10,9 +10,10 @@
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
+//! | `CUSTOMER_CLAIM` | `customers.claim` | `sub` if `customers.authorization` is `cognito` or `lambda` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
 //!
-//! The database's password and the platform's key and secret may be kept elsewhere, see [`crate::secrets`].
+//! The database's password and the platform's key and secret may be references: see [`crate::secrets`].
 //!
 //! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
 //! `subscribe` starts without the platform's settings.
@@ -47,7 +48,7 @@ pub enum ConfigError {
     Wrong { setting: String, expected: &'static str },
 }
 
-/// What a configuration file holds; what it does not know, it leaves alone.
+/// A configuration file. Unknown keys are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -55,9 +56,10 @@ struct File {
     ecommerce: Option<EcommerceBlock>,
     billing_timezone: Option<String>,
     cors_allow_origin: Option<String>,
+    customers: Option<CustomersBlock>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct DatabaseBlock {
     db_user: String,
@@ -69,20 +71,6 @@ struct DatabaseBlock {
     sslrootcert: Option<String>,
 }
 
-impl Default for DatabaseBlock {
-    fn default() -> Self {
-        Self {
-            db_user: String::new(),
-            db_password: None,
-            db_host: String::new(),
-            db_port: Value::Null,
-            db_name: String::new(),
-            sslmode: None,
-            sslrootcert: None,
-        }
-    }
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct EcommerceBlock {
@@ -92,10 +80,17 @@ struct EcommerceBlock {
     timeout_ms: Option<Value>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CustomersBlock {
+    authorization: Option<String>,
+    claim: Option<String>,
+}
+
 /// How to reach the database.
 pub struct DatabaseSettings {
     pub options: PgConnectOptions,
-    /// Where the password is kept, if it is not among the options.
+    /// Where the password is kept, unless it is in the options.
     pub password: Option<Reference>,
 }
 
@@ -104,12 +99,12 @@ pub struct EcommerceSettings {
     pub base_url: Url,
     pub api_key: Secret,
     pub api_secret: Secret,
-    /// The longest that a call-out may take, from before its claim.
+    /// The longest call-out, measured from before its claim.
     pub timeout: Duration,
 }
 
 pub struct Settings {
-    /// Whether what protects a connection must be there.
+    /// Whether the database's certificate is verified by default.
     production: bool,
     file_name: String,
     file: Option<File>,
@@ -125,7 +120,7 @@ impl Settings {
 
     pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
         if let Some(url) = variable("DATABASE_URL") {
-            // What cannot be parsed may be repeated in the reason, password included: it is not passed on.
+            // The parser's reason may quote the URL, password included, so it is dropped.
             let schemes = ["postgresql://", "postgres://"];
             let options = if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse().ok() } else { None };
             let malformed = || wrong("DATABASE_URL", "postgresql://user:password@host:port/name");
@@ -188,7 +183,7 @@ impl Settings {
             Secret::Value(value) => {
                 DatabaseSettings { options: options.password(value.expose_secret()), password: None }
             }
-            Secret::Kept(reference) => DatabaseSettings { options, password: Some(reference) },
+            Secret::Reference(reference) => DatabaseSettings { options, password: Some(reference) },
         })
     }
 
@@ -259,6 +254,15 @@ impl Settings {
         )
     }
 
+    /// The claim that names the customer who calls, if the gateway authenticates customers.
+    pub fn customer_claim(&self) -> Option<String> {
+        variable("CUSTOMER_CLAIM").or_else(|| {
+            let customers = self.file.as_ref()?.customers.as_ref()?;
+            let authenticated = matches!(customers.authorization.as_deref(), Some("cognito" | "lambda"));
+            customers.claim.clone().or_else(|| authenticated.then(|| "sub".to_owned()))
+        })
+    }
+
     fn text(&self, name: &str, key: impl Fn(&File) -> &Option<String>) -> Option<String> {
         variable(name).or_else(|| self.file.as_ref().and_then(|file| key(file).clone()))
     }
@@ -273,7 +277,7 @@ fn wrong(setting: impl Into<String>, expected: &'static str) -> ConfigError {
     ConfigError::Wrong { setting: setting.into(), expected }
 }
 
-/// An empty variable counts as one that is not set.
+/// An empty variable counts as unset.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -285,7 +289,7 @@ fn number(value: &Value) -> Option<u64> {
 
 fn read(file: &str) -> Result<Option<File>, ConfigError> {
     let parsed = match fs::read(file) {
-        // Where it is wrong, not what is there: that may be a password.
+        // The place only: the value may be a password.
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error: serde_json::Error| {
             format!("wrong JSON or a value of the wrong type at line {} column {}", error.line(), error.column())
         }),

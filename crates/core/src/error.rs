@@ -4,17 +4,20 @@ use lambda_http::http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;
 
-/// Seconds to wait before a database or a platform that was not to be reached is worth another call.
+/// Seconds after which an unreachable database or platform is worth another call.
 const RETRY_AFTER: u64 = 2;
 
-/// A refusal or a failure. `Display` is the problem's `detail`, so it says nothing of the failure's inside; that is in
-/// `source`, for the log.
+/// A refusal or a failure. `Display` is the problem's `detail` and shows nothing internal. `source` is for the log.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("{0}")]
     InvalidRequest(String),
     #[error("The whole list does not fit one answer. Ask for it in pages: ?limit=100000, then the rel=\"next\" link.")]
     PageRequired,
+    #[error("The call is not authenticated as a customer.")]
+    Unauthenticated,
+    #[error("A customer may act only for their own customer_id.")]
+    CustomerMismatch,
     #[error("There is no club with this id.")]
     ClubNotFound,
     #[error("There is no subscription with this id.")]
@@ -22,7 +25,7 @@ pub enum Error {
     #[error("The club is not active.")]
     ClubNotActive,
     #[error("This customer already has a subscription to this club.")]
-    AlreadySubscribed,
+    AlreadySubscribed { subscription_id: Option<String> },
     #[error("Another call is charging this subscription right now.")]
     ChargeInProgress { retry_after: u64 },
     #[error("{}", outcome_unknown(*undecidable))]
@@ -32,7 +35,7 @@ pub enum Error {
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
     RequestIdReused,
     #[error("The e-commerce platform refused the order. The month stays open.")]
-    OrderRejected { upstream_status: u16 },
+    OrderRejected { upstream_status: Option<u16> },
     #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
@@ -62,10 +65,12 @@ impl Error {
         match self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::PageRequired => (StatusCode::BAD_REQUEST, "page_required"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::CustomerMismatch => (StatusCode::FORBIDDEN, "customer_mismatch"),
             Self::ClubNotFound => (StatusCode::NOT_FOUND, "club_not_found"),
             Self::SubscriptionNotFound => (StatusCode::NOT_FOUND, "subscription_not_found"),
             Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
-            Self::AlreadySubscribed => (StatusCode::CONFLICT, "already_subscribed"),
+            Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::ChargeOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
             Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
@@ -78,7 +83,7 @@ impl Error {
         }
     }
 
-    /// What a problem says beside its code.
+    /// What a problem adds to its code.
     pub fn extra(&self) -> Extra<'_> {
         let mut extra = Extra::default();
         match self {
@@ -88,13 +93,15 @@ impl Error {
             Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
                 extra.request_id = Some(request_id);
             }
-            Self::OrderRejected { upstream_status } => extra.upstream_status = Some(*upstream_status),
+            Self::AlreadySubscribed { subscription_id } => extra.subscription_id = subscription_id.as_deref(),
+            Self::OrderRejected { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
+            | Self::Unauthenticated
+            | Self::CustomerMismatch
             | Self::ClubNotFound
             | Self::SubscriptionNotFound
             | Self::ClubNotActive
-            | Self::AlreadySubscribed
             | Self::NotChargeable
             | Self::RequestIdReused
             | Self::Internal(_) => {}
@@ -105,13 +112,16 @@ impl Error {
 
 #[derive(Default, Serialize)]
 pub struct Extra<'a> {
-    /// Seconds after which the same call is worth repeating; a header.
+    /// Seconds after which the same call is worth repeating. A header.
     #[serde(skip)]
     pub retry_after: Option<u64>,
     /// The request_id to repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
-    /// What the platform answered.
+    /// The subscription that the customer already has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<&'a str>,
+    /// The status of the platform's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
 }

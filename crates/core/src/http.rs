@@ -3,14 +3,14 @@
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
-        HeaderValue, StatusCode,
+        HeaderName, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, LINK, RETRY_AFTER},
     },
     request::RequestContext,
 };
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{Error, clock::Budget, error::Extra};
 
@@ -20,7 +20,7 @@ pub type Reply = Response<Body>;
 pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Error> {
     let value = match request.path_parameters().first(name) {
         Some(value) => value.to_owned(),
-        // A call without a route of the gateway's, such as a function's own URL.
+        // No route of a gateway matched: the call came through a function URL.
         None => from_raw_path(request.raw_http_path(), template, name)?,
     };
     if gateway_decodes(request) {
@@ -32,8 +32,8 @@ pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Err
         .map_err(|_| Error::invalid(format!("the path's {name} must be UTF-8")))
 }
 
-/// REST APIs and function URLs hand on paths as they were sent; an HTTP API's routes are decoded before we see them.
-/// `cargo lambda watch` sends the events of an HTTP API, but like a function URL, whose route is `$default`.
+/// An HTTP API decodes path parameters. A REST API and a function URL pass them on as sent. So does
+/// `cargo lambda watch`, whose events are an HTTP API's with a function URL's route, `$default`.
 fn gateway_decodes(request: &Request) -> bool {
     match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => {
@@ -43,7 +43,7 @@ fn gateway_decodes(request: &Request) -> bool {
     }
 }
 
-/// From the end, because a stage or a base path may stand before.
+/// Matches from the end, because a stage or a base path may come first.
 fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error> {
     let mut found = None;
     let mut segments = path.trim_end_matches('/').rsplit('/');
@@ -59,55 +59,77 @@ fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error
     found.ok_or_else(|| Error::Internal(format!("{template} has no {name}").into()))
 }
 
-/// A parameter of the query; the first, if it stands there more than once.
+/// The route that the call took: the gateway says so, or it is the first whose template fits the path.
+pub fn route<R: Copy>(request: &Request, routes: &[(&str, R)]) -> Result<R, Error> {
+    let matched = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV1(context)) => context.resource_path.as_deref(),
+        // A method and a path, or `$default`.
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.route_key.as_deref().and_then(|key| key.split_once(' ')).map(|(_, path)| path)
+        }
+        _ => None,
+    };
+    let path = request.raw_http_path();
+    let by_gateway =
+        matched.and_then(|matched| routes.iter().find(|(template, _)| matched.trim_end_matches('/') == *template));
+    by_gateway
+        .or_else(|| routes.iter().find(|(template, _)| fits(path, template)))
+        .map(|(_, route)| *route)
+        .ok_or_else(|| Error::invalid("the path is none of this function's"))
+}
+
+fn fits(path: &str, template: &str) -> bool {
+    let mut segments = path.trim_end_matches('/').rsplit('/');
+    template.rsplit('/').filter(|part| !part.is_empty()).all(|part| {
+        segments.next().is_some_and(|segment| part == segment || part.starts_with('{') && !segment.is_empty())
+    })
+}
+
+/// A path of the API relative to the request's, so it works under any stage or base path. `template` is the request's.
+pub fn relative(request: &Request, template: &str, path: &str) -> String {
+    // From a path with a trailing slash it is one step more.
+    let slashes = template.matches('/').count() + usize::from(request.raw_http_path().ends_with('/'));
+    format!("{}{path}", "../".repeat(slashes - 1))
+}
+
+/// The first query parameter of this name.
 pub fn query(request: &Request, name: &str) -> Option<String> {
     request.query_string_parameters_ref().and_then(|query| query.first(name)).map(ToOwned::to_owned)
 }
 
-/// The body's JSON object, whatever the content-type says.
-pub fn fields(request: &Request) -> Result<Fields, Error> {
-    match serde_json::from_slice(request.body()) {
-        Ok(Value::Object(fields)) => Ok(Fields(fields)),
-        Ok(_) => Err(Error::invalid("the body must be a JSON object")),
+/// The body's JSON object, whatever its content-type. A field that is `null` counts as missing.
+pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
+    let mut fields = match serde_json::from_slice(request.body()) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err(Error::invalid("the body must be a JSON object")),
         // Where, but not what: the body is the caller's.
-        Err(error) => Err(Error::invalid(format!(
-            "the body must be a JSON object, and is not JSON at line {} column {}",
-            error.line(),
-            error.column()
-        ))),
-    }
+        Err(error) => {
+            return Err(Error::invalid(format!(
+                "the body must be a JSON object, and is not JSON at line {} column {}",
+                error.line(),
+                error.column()
+            )));
+        }
+    };
+    fields.retain(|_, value| !value.is_null());
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| Error::invalid(detail(&error)))
 }
 
-/// The fields of a body. One that is `null` is one that is not there.
-pub struct Fields(Map<String, Value>);
-
-impl Fields {
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+/// Which field is wrong, and why. serde's own reasons quote the value that was sent, so only what it expected is kept.
+fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let reason = error.inner().to_string();
+    if let Some((_, expected)) = reason.rsplit_once(", expected ") {
+        format!("{} must be {expected}", error.path())
+    } else if let Some(field) = reason.strip_prefix("missing field ") {
+        format!("{} is missing", field.trim_matches('`'))
+    } else {
+        reason
     }
-
-    pub fn required(&self, name: &str) -> Result<&Value, Error> {
-        self.get(name).ok_or_else(|| missing(name))
-    }
-
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Error> {
-        self.get(name)
-            .map(|value| value.as_str().ok_or_else(|| Error::invalid(format!("{name} must be a string"))))
-            .transpose()
-    }
-
-    pub fn required_text(&self, name: &str) -> Result<&str, Error> {
-        self.text(name)?.ok_or_else(|| missing(name))
-    }
-}
-
-fn missing(name: &str) -> Error {
-    Error::invalid(format!("{name} is missing"))
 }
 
 /// The time that Lambda leaves this invocation.
 pub fn time_left(request: &Request) -> Budget {
-    Budget::until_lambda_deadline(request.lambda_context_ref().map_or(0, |context| context.deadline))
+    Budget::until_lambda_deadline(request.lambda_context().deadline)
 }
 
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
@@ -115,19 +137,22 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
     Ok(answer(status, "application/json", body))
 }
 
-/// A JSON array that is text already, with the way to its next page if there is one: of so many, after that one.
+/// A JSON array that is already text. `next` is the limit of the next page and the id that it starts after.
 pub fn list(json: String, next: Option<(u32, String)>) -> Result<Reply, Error> {
-    let mut reply = answer(StatusCode::OK, "application/json", json);
-    if let Some((limit, after)) = next {
-        // Relative to the request, whatever stage or base path that was sent to.
-        let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
-        let link = HeaderValue::try_from(format!("<?limit={limit}&after={after}>; rel=\"next\""));
-        reply.headers_mut().insert(LINK, link.map_err(|error| Error::Internal(error.into()))?);
-    }
+    let reply = answer(StatusCode::OK, "application/json", json);
+    let Some((limit, after)) = next else { return Ok(reply) };
+    // Relative to the request, so it works under any stage or base path.
+    let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
+    with_header(reply, LINK, &format!("<?limit={limit}&after={after}>; rel=\"next\""))
+}
+
+pub fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Result<Reply, Error> {
+    let value = HeaderValue::from_str(value).map_err(|error| Error::Internal(error.into()))?;
+    reply.headers_mut().insert(name, value);
     Ok(reply)
 }
 
-/// RFC 9457. `instance` is the invocation's id, under which the log has more.
+/// RFC 9457. `instance` is the invocation's id, which the log has too.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -151,7 +176,7 @@ pub fn problem(error: &Error, invocation: &str) -> Reply {
         instance: format!("urn:uuid:{invocation}"),
         extra: error.extra(),
     };
-    // Strings and numbers alone always serialize.
+    // Strings and numbers always serialize.
     let mut reply = answer(status, "application/problem+json", serde_json::to_string(&problem).unwrap_or_default());
     if let Some(seconds) = problem.extra.retry_after {
         reply.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -164,4 +189,40 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Reply
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::model::{CustomerId, Moment, Status};
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only what is refused matters here")]
+    struct Fields {
+        customer_id: CustomerId,
+        effect_date: Option<Moment>,
+        status_id: Option<Status>,
+        tags: Option<Vec<u8>>,
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_never_repeats_its_value() {
+        for (text, detail) in [
+            ("7", "the body must be a JSON object"),
+            ("{", "the body must be a JSON object, and is not JSON at line 1 column 1"),
+            ("{}", "customer_id is missing"),
+            (r#"{"customer_id":null}"#, "customer_id is missing"),
+            (r#"{"customer_id":7}"#, "customer_id must be a string"),
+            (r#"{"customer_id":""}"#, "customer_id must be 1 to 36 characters long"),
+            (r#"{"customer_id":["a, expected b"]}"#, "customer_id must be a string"),
+            (r#"{"status_id":"a, expected b"}"#, "status_id must be 1 (activate), 2 (cancel) or 3 (pause)"),
+            (r#"{"effect_date":{}}"#, "effect_date must be a string"),
+            (r#"{"tags":[1,"a, expected b"]}"#, "tags[1] must be u8"),
+        ] {
+            let refused = body::<Fields>(&Request::new(text.into())).err().map(|error| error.to_string());
+            assert_eq!(refused.as_deref(), Some(detail), "{text}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use club_core::{
     database::Database,
     http::{self, Reply},
     lambda,
-    subscription::eligible::Page,
+    subscription::Page,
 };
 use lambda_http::Request;
 

@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    database::Database,
-    http::{self, Fields, Reply},
+    caller::CustomerApi,
+    http::{self, Reply},
     lambda,
     model::{Days, Details, Moment, Status, SubscriptionId},
     subscription::StatusChange,
 };
 use lambda_http::{Request, http::StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Deserialize)]
+struct Body {
+    status_id: Status,
+    effect_date: Option<Moment>,
+    details: Option<Details>,
+    /// Days until the automatic return. Without a pause it is ignored, whatever it holds.
+    interval: Option<Value>,
+}
 
 #[derive(Serialize)]
 struct Changed<'a> {
@@ -27,11 +37,19 @@ async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(change_status).await
 }
 
-async fn change_status(database: Arc<Database>, request: Request) -> Result<Reply, Error> {
+async fn change_status(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
+    let caller = api.caller(&request)?;
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
-    let change = parse(subscription_id, &http::fields(&request)?)?;
+    let body: Body = http::body(&request)?;
 
-    let recorded = change.record(&database, http::time_left(&request)).await?;
+    let mut change = StatusChange::new(caller, subscription_id, body.status_id);
+    change.effect_date = body.effect_date;
+    change.details = body.details;
+    if body.status_id == Status::Paused {
+        let from = body.effect_date.unwrap_or_else(Moment::now);
+        change.interval = body.interval.map(|interval| Days::parse(&interval, from)).transpose()?;
+    }
+    let recorded = change.record(&api.database, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::OK,
@@ -43,16 +61,4 @@ async fn change_status(database: Arc<Database>, request: Request) -> Result<Repl
             automatic_return: recorded.automatic_return,
         },
     )
-}
-
-fn parse(subscription_id: SubscriptionId, fields: &Fields) -> Result<StatusChange, Error> {
-    let status = Status::parse(fields.required("status_id")?)?;
-    let mut change = StatusChange::new(subscription_id, status);
-    change.effect_date = fields.text("effect_date")?.map(Moment::parse).transpose()?;
-    change.details = fields.text("details")?.map(Details::parse).transpose()?;
-    if status == Status::Paused {
-        let from = change.effect_date.unwrap_or_else(Moment::now);
-        change.interval = fields.get("interval").map(|interval| Days::parse(interval, from)).transpose()?;
-    }
-    Ok(change)
 }

@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    database::Database,
+    caller::CustomerApi,
     http::{self, Reply},
     lambda,
     model::{ClubId, CustomerId, Moment, Status},
     subscription::NewSubscription,
 };
-use lambda_http::{Request, http::StatusCode};
-use serde::Serialize;
+use lambda_http::{
+    Request,
+    http::{StatusCode, header::LOCATION},
+};
+use serde::{Deserialize, Serialize};
+
+const PATH: &str = "/club/{id}/subscribe";
+
+#[derive(Deserialize)]
+struct Body {
+    customer_id: CustomerId,
+}
 
 #[derive(Serialize)]
 struct Subscribed<'a> {
@@ -27,15 +37,15 @@ async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(subscribe).await
 }
 
-async fn subscribe(database: Arc<Database>, request: Request) -> Result<Reply, Error> {
-    let club_id = ClubId::parse(&http::path(&request, "/club/{id}/subscribe", "id")?)?;
-    let fields = http::fields(&request)?;
-    let customer_id = CustomerId::parse(fields.required_text("customer_id")?)?;
+async fn subscribe(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
+    let caller = api.caller(&request)?;
+    let club_id = ClubId::parse(&http::path(&request, PATH, "id")?)?;
+    let Body { customer_id } = http::body(&request)?;
 
-    let new = NewSubscription::new(club_id, customer_id);
-    let create_date = new.subscribe(&database, http::time_left(&request)).await?;
+    let new = NewSubscription::new(caller, club_id, customer_id)?;
+    let create_date = new.subscribe(&api.database, http::time_left(&request)).await?;
 
-    http::json(
+    let reply = http::json(
         StatusCode::CREATED,
         &Subscribed {
             id: new.id().to_string(),
@@ -44,5 +54,7 @@ async fn subscribe(database: Arc<Database>, request: Request) -> Result<Reply, E
             status_id: Status::Active.id(),
             create_date,
         },
-    )
+    )?;
+    let location = http::relative(&request, PATH, &format!("subscription/{}", new.id()));
+    http::with_header(reply, LOCATION, &location)
 }

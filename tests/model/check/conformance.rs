@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use api_tests::Api;
 use charge_model::{
     Transition, Variant, Verdict,
-    database::{Attempt, AttemptState, Claim, Database, Standing, Token},
+    database::{Attempt, AttemptState, Claim, Condition, Database, Token},
     protocol::Function,
 };
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ const CLUBS: &str = "
     end
     $$";
 
-/// What is different between the model and the functions; the batches stop at the first one that has a difference.
+/// The differences between the model and the functions, of the first batch that has any.
 pub async fn differences(api: &Api, transitions: impl IntoIterator<Item = Transition>) -> Vec<String> {
     api.run(CLUBS).await;
     let (now, later): (Vec<_>, Vec<_>) = transitions.into_iter().partition(|transition| transition.before.month == 0);
@@ -76,7 +76,7 @@ async fn differences_in(api: &Api, transitions: &[Transition]) -> Vec<String> {
         let (expected_answer, expected_rows) = trial.expected();
         let mut rows = ledger.remove(&trial.number).unwrap_or_default();
         for (row, expected) in rows.iter_mut().zip(&expected_rows) {
-            // A decision makes a token that nobody has.
+            // A decision makes a token that no call has.
             if expected["token"].is_null() && row["token"] != trial.token && row["token"] != row["former_token"] {
                 row["token"] = Value::Null;
             }
@@ -203,7 +203,7 @@ const LEDGER: &str = "
 struct Trial {
     number: i64,
     transition: Transition,
-    /// Of the call that is tried.
+    /// The token of the call that is tried.
     token: String,
     attempts: Vec<Value>,
 }
@@ -232,7 +232,7 @@ impl Trial {
         format!("r-{}-{request}", self.number)
     }
 
-    /// A row as it was before the call. What it sends is not what would be sent today.
+    /// A row before the call. It sends another customer and sku than a new attempt would.
     fn row(&self, id: u8, attempt: &Attempt) -> Value {
         let in_flight = attempt.state == AttemptState::InFlight;
         let deadline = match (in_flight, attempt.past_deadline) {
@@ -273,38 +273,38 @@ impl Trial {
         })
     }
 
-    fn standing(&self) -> Standing {
+    fn condition(&self) -> Condition {
         match self.transition.function {
-            Function::Claim(claim) => claim.standing,
-            Function::Settle { .. } | Function::Resolve { .. } | Function::Delete { .. } => Standing::Active,
+            Function::Claim(claim) => claim.condition,
+            Function::Settle { .. } | Function::Resolve { .. } | Function::Delete { .. } => Condition::Active,
         }
     }
 
-    /// Each standing in each way that leads to it, in turn.
+    /// Rows for this condition. There are several ways to it, which take turns.
     fn subscriptions(&self) -> Vec<Value> {
-        let (club, customer) = match (self.standing(), self.number % 3) {
-            (Standing::Absent, _) => return Vec::new(),
-            (Standing::Active, 0) => (2, Some("current")),
-            (Standing::Cancelled, 0) => (3, Some("current")),
-            (Standing::Active | Standing::Cancelled, _) => (1, Some("current")),
-            (Standing::Nameless, 0) => (4, Some("current")),
-            (Standing::Nameless, 1) => (1, None),
-            (Standing::Nameless, _) => (1, Some("")),
+        let (club, customer) = match (self.condition(), self.number % 3) {
+            (Condition::Absent, _) => return Vec::new(),
+            (Condition::Active, 0) => (2, Some("current")),
+            (Condition::Cancelled, 0) => (3, Some("current")),
+            (Condition::Active | Condition::Cancelled, _) => (1, Some("current")),
+            (Condition::Nameless, 0) => (4, Some("current")),
+            (Condition::Nameless, 1) => (1, None),
+            (Condition::Nameless, _) => (1, Some("")),
         };
         vec![json!({ "id": self.subscription(0), "club_id": club, "customer_store_id": customer })]
     }
 
     fn entries(&self) -> Vec<Value> {
-        // What is to be deleted has none.
+        // A subscription that the call deletes has no entries.
         if matches!(self.transition.function, Function::Delete { .. }) {
             return Vec::new();
         }
-        let status = match (self.standing(), self.number % 3) {
-            // Without any entry it is in service.
-            (Standing::Absent, _) | (Standing::Active, 1) => return Vec::new(),
-            (Standing::Cancelled, 1) => 2,
-            (Standing::Cancelled, 2) => 3,
-            (Standing::Active | Standing::Nameless | Standing::Cancelled, _) => 1,
+        let status = match (self.condition(), self.number % 3) {
+            // A subscription without entries is active.
+            (Condition::Absent, _) | (Condition::Active, 1) => return Vec::new(),
+            (Condition::Cancelled, 1) => 2,
+            (Condition::Cancelled, 2) => 3,
+            (Condition::Active | Condition::Nameless | Condition::Cancelled, _) => 1,
         };
         vec![json!({ "subscription_id": self.subscription(0), "status_id": status })]
     }
@@ -440,14 +440,14 @@ impl Trial {
         }
     }
 
-    /// The rows after the call: what the model has of them, and `change` for what it has not, where the model's row changed.
+    /// The rows after the call, as the model has them. Where the model's row changed, `change` adds what the model lacks.
     fn rows_after(&self, after: &Database, change: impl Fn(&mut Value, &Attempt, Option<&Attempt>)) -> Vec<Value> {
         let before = &self.transition.before;
         after
             .attempts()
             .map(|(id, now)| {
                 let then = before.attempts[usize::from(id)].as_ref();
-                // From the row before, with what the model's row says now.
+                // The row before, with the columns that the model has as they are now.
                 let mut row = self.row(id, then.unwrap_or(now));
                 let told = self.row(id, now);
                 for column in ["state", "stands", "possibly_sent", "token", "orphaned"] {

@@ -1,4 +1,4 @@
-//! The charge protocol, explored; and what was explored, executed against the real functions.
+//! Explores the charge protocol, and executes what was explored against the real functions.
 //!
 //! The bounds are in the description of `charge_model`; docs/charging.md shows how to read a counterexample.
 
@@ -23,14 +23,13 @@ use charge_model::{
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// Subscriptions, calls, and how many of the two disturbances a history has.
 const BOUNDS: [Bounds; 4] = [
     Bounds { subscriptions: 1, calls: 2, disturbances: 2 },
     Bounds { subscriptions: 1, calls: 3, disturbances: 1 },
     Bounds { subscriptions: 2, calls: 2, disturbances: 2 },
     Bounds { subscriptions: 2, calls: 3, disturbances: 1 },
 ];
-/// Enough for every way in which the protocol can be broken.
+/// Enough to find each way in which the protocol can be broken.
 const SMALL: Bounds = Bounds { subscriptions: 1, calls: 3, disturbances: 0 };
 
 static EXPLORED: LazyLock<Vec<Explored>> =
@@ -52,7 +51,7 @@ fn assert_holds(what: &str, explored: &Explored) {
 }
 
 #[test]
-fn whatever_happens_in_whatever_order_the_protocol_holds() {
+fn the_protocol_holds_in_every_order_of_its_steps() {
     let mut verdicts = BTreeSet::new();
     for (bounds, explored) in BOUNDS.iter().zip(&*EXPLORED) {
         report(&format!(
@@ -87,7 +86,7 @@ fn only_a_decision_during_a_stop_before_the_sending_makes_a_second_order() {
 }
 
 #[test]
-fn a_take_over_must_test_the_row_that_it_updates_and_that_is_enough() {
+fn a_take_over_that_tests_the_row_that_it_updates_is_safe_and_one_that_does_not_is_not() {
     let in_two_steps = |variant| Rules { claims: Claims::InTwoSteps, variant, ..Rules::new(SMALL) };
     let tested = explore(in_two_steps(Variant::AsItIs));
     report(&format!("model: with take-overs in two steps: {} states, {:.1?}", tested.states, tested.time));
@@ -231,7 +230,7 @@ async fn every_broken_function_is_caught() {
     }
 }
 
-/// An acceptance is recorded between a repeat's second look and its update: what the repeat is told, and what is recorded.
+/// A success is recorded between a repeat's second look and its update. The verdict of the repeat, and the recorded state.
 async fn repeat_during_a_settlement(api: &Api) -> (String, String) {
     const ATTEMPT: &str = "a0000000-0000-4000-8000-000000000001";
     const SLOW: &str = "c0000000-0000-4000-8000-000000000001";
@@ -248,7 +247,7 @@ async fn repeat_during_a_settlement(api: &Api) -> (String, String) {
              billing_now(), billing_now(), billing_now(), 0)"
     ))
     .await;
-    let mut slow = PgConnection::connect(&api.database_url).await.unwrap();
+    let mut slow = PgConnection::connect(api.database_url.as_str()).await.unwrap();
     slow.execute("begin").await.unwrap();
     slow.execute(AssertSqlSafe(format!("select settle_charge('{ATTEMPT}', '{SLOW}', 'charged', 201::smallint, null)")))
         .await
@@ -269,12 +268,12 @@ async fn repeat_during_a_settlement(api: &Api) -> (String, String) {
 
 #[tokio::test]
 async fn a_real_take_over_tests_the_row_that_it_updates() {
-    let told = |verdict: &str, state: &str| (verdict.to_owned(), state.to_owned());
+    let expected = |verdict: &str, state: &str| (verdict.to_owned(), state.to_owned());
     let api = Api::start().await;
-    assert_eq!(repeat_during_a_settlement(&api).await, told("already_charged", "charged"));
+    assert_eq!(repeat_during_a_settlement(&api).await, expected("already_charged", "charged"));
 
     let api = Api::start().await;
     break_function(&api, "claim_charge", &[UNTESTED]).await;
-    assert_eq!(repeat_during_a_settlement(&api).await, told("claimed", "in_flight"));
+    assert_eq!(repeat_during_a_settlement(&api).await, expected("claimed", "in_flight"));
     report("conformance: a take-over that does not test the row that it updates: caught by two sessions");
 }

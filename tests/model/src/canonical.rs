@@ -1,4 +1,4 @@
-//! One state, and one transition, for all that cannot be told apart.
+//! One state, and one transition, for all whose futures do not differ.
 
 use crate::{
     database::{Attempt, AttemptState, CALLS, Claim, Database, Token},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 impl State {
-    /// Forgets what makes no difference any more, so that what cannot be told apart is one state.
+    /// Forgets what makes no difference to the future.
     pub(crate) fn tidy(&mut self) {
         for (end, attempt) in self.ends.iter_mut().zip(&self.database.attempts) {
             let state = attempt.map(|attempt| attempt.state);
@@ -18,7 +18,7 @@ impl State {
             call.overdue &= matches!(call.step, Step::Claiming | Step::Claimed);
             if call.step == Step::Over && !is_late(id) {
                 *call = Call { step: Step::Over, ..IDLE };
-                // Nobody comes with its token any more.
+                // No call will use its token.
                 for attempt in self.database.attempts.iter_mut().flatten() {
                     if attempt.token == Token::Call(id) {
                         attempt.token = Token::Person;

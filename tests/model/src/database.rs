@@ -12,9 +12,9 @@
 
 use crate::protocol::Variant;
 
-/// Calls, and so attempts: each call opens at most one.
+/// The number of calls, and the most attempts: each call opens at most one.
 pub const CALLS: usize = 3;
-/// One more, for the call that shows a way forward.
+/// The call that shows a way forward.
 pub const FRESH: u8 = CALLS as u8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ impl AttemptState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Token {
     Call(u8),
-    /// Of a decision: nobody else has it.
+    /// A decision's. No call has it.
     Person,
 }
 
@@ -59,21 +59,21 @@ pub struct Attempt {
     pub token: Token,
     /// Only of an attempt in flight.
     pub past_deadline: bool,
-    /// An acceptance arrived after it had ended otherwise.
+    /// The platform's success arrived after the attempt had ended otherwise.
     pub late_order: bool,
     /// Its subscription was deleted.
     pub orphaned: bool,
-    /// The orphan has given back its month and its request_id.
+    /// The orphan holds its month and its request_id no more.
     pub released: bool,
 }
 
 impl Attempt {
-    /// It holds its month and its request_id.
+    /// Whether it holds its month and its request_id.
     pub fn is_live(&self) -> bool {
         matches!(self.state, AttemptState::InFlight | AttemptState::Unknown | AttemptState::Charged)
     }
 
-    /// Its outcome is unknown: so it is in the view `charge_ledger`.
+    /// Whether its outcome is unknown, as the view `charge_ledger` has it.
     pub fn is_unknown(&self) -> bool {
         self.state == AttemptState::Unknown || self.state == AttemptState::InFlight && self.past_deadline
     }
@@ -81,16 +81,16 @@ impl Attempt {
 
 /// What a claim finds of its subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Standing {
+pub enum Condition {
     Active,
-    /// Or paused, or of an inactive club.
+    /// Or paused, or its club is inactive.
     Cancelled,
     /// Active, without a customer to send.
     Nameless,
     Absent,
 }
 
-impl Standing {
+impl Condition {
     pub const ALL: [Self; 4] = [Self::Active, Self::Cancelled, Self::Nameless, Self::Absent];
 }
 
@@ -149,7 +149,7 @@ pub struct Claim {
     pub call: u8,
     pub subscription: u8,
     pub request: u8,
-    pub standing: Standing,
+    pub condition: Condition,
     pub may_call_out: bool,
 }
 
@@ -232,7 +232,7 @@ impl Database {
         let by_another = used().any(|attempt| attempt.subscription != claim.subscription);
 
         // The first line that fits decides.
-        let decided = if claim.standing == Standing::Absent {
+        let decided = if claim.condition == Condition::Absent {
             Some(Verdict::SubscriptionNotFound)
         } else if !own_live && (by_another || month < self.month) {
             Some(Verdict::RequestIdReused)
@@ -244,12 +244,12 @@ impl Database {
                 Some(if own { Verdict::Claimed } else { Verdict::InProgress })
             } else if live.request != claim.request {
                 Some(Verdict::OutcomeUnknown)
-            } else if claim.standing == Standing::Cancelled {
+            } else if claim.condition == Condition::Cancelled {
                 Some(Verdict::Undecidable)
             } else {
                 None
             }
-        } else if claim.standing != Standing::Active {
+        } else if claim.condition != Condition::Active {
             Some(Verdict::NotChargeable)
         } else {
             None

@@ -2,25 +2,25 @@
 //!
 //! - At most three calls, each under one of two request_ids. One subscription; or two, which share the request_ids.
 //! - Two months. The month ends at any moment, once.
-//! - A call can stop after any step: for good, because its process died, or until anything else has happened, because it was
-//!   frozen or is slow. There is no step for this: in some history, each call takes its next step last, or never.
+//! - A call can stop after any step: forever, because its process died, or until anything else has happened, because it was
+//!   frozen or is slow. This needs no step: in some history, each call takes its next step last, or never.
 //! - An attempt's deadline passes at any moment. The call that holds it sends nothing from then on.
-//! - An order can reach the platform late, or never, and after its call gave up on it. The platform does with it what it
-//!   wants, also if it knows the number: it takes it, refuses it, throttles it, or takes it or not and does not answer.
-//! - One statement of a history can reach the database late, after its call has sent it again, gone on or died; or never. This
-//!   is a lost answer (the statement was executed) as well as a lost statement.
-//! - A claim finds the subscription active, cancelled, without a customer, or absent: it can change at any moment and any
-//!   number of times, so this need not be part of the state. A deletion orphans the attempts there are; then the subscription
-//!   is made again. Attempts of one deletion at a time are in a state.
+//! - An order can reach the platform late, even after its call gave up, or never. The platform takes it, refuses it,
+//!   throttles it, or gives no answer, whether it took it or not. It may do so even if it knows the request_id.
+//! - One statement of a history can reach the database late, after its call has repeated it, continued or died; or never. This
+//!   covers a lost answer (the statement was executed) and a lost statement.
+//! - A claim finds the subscription active, cancelled, without a customer, or absent. That can change at any moment and any
+//!   number of times, so it is not part of the state. A deletion orphans the attempts; then the subscription is inserted
+//!   again. A state has the orphans of one deletion at a time.
 //! - With three calls, a history has a late statement or a deletion. With two calls it has both.
-//! - A person decides about what is unresolved, and says what is true: that there is an order if the platform has one, else
-//!   that there is none, when none is under way either.
+//! - A person decides about unresolved attempts, and tells the truth: that there is an order if the platform has one, or that
+//!   there is none if none is under way either.
 //!
-//! What cannot be told apart later is one state. Request_ids, subscriptions and calls are interchangeable, so states that
-//! differ only in which is which are one.
+//! States whose futures do not differ are one state. Request_ids, subscriptions and calls are interchangeable, so states
+//! that differ only in their names are one state too.
 //!
-//! [`database`] has the functions of migrations/sql as functions of a small value, [`protocol`] the steps and what must hold.
-//! What is explored here is executed against the real functions by the test program in check/.
+//! [`database`] has the functions of migrations/sql, on a small value. [`protocol`] has the steps, and what must hold. The
+//! test program in check/ executes what is explored here against the real functions.
 
 mod canonical;
 pub mod database;
@@ -38,7 +38,7 @@ pub use database::Verdict;
 use protocol::{Action, Protocol, State, lock};
 pub use protocol::{Bounds, Claims, Rules, Sending, Transition, Variant};
 
-/// What was found by exploring everything.
+/// What the exploration of every state found.
 pub struct Explored {
     pub states: usize,
     pub steps: usize,
@@ -95,8 +95,8 @@ pub fn explore(rules: Rules) -> Explored {
 
 /// The shortest way to violate this property, if there is one.
 pub fn shortest_counterexample(rules: Rules, property: &'static str) -> Option<Counterexample> {
-    // The checker looks at whole blocks of states, so what it reports first may be longer than need be: then the search is
-    // repeated below that depth. Sorted states would give the calls other names at every step.
+    // The checker looks at whole blocks of states, so its first path may not be the shortest. The search is repeated below
+    // that depth. Sorted states would rename the calls at every step.
     let mut shortest: Option<Path<State, Action>> = None;
     loop {
         let mut checker = Protocol::new(Rules { sorted: false, ..rules })

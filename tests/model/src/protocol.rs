@@ -7,29 +7,29 @@ use std::{
 
 use stateright::{Model, Property};
 
-use crate::database::{Attempt, AttemptState, CALLS, Claim, Database, FRESH, Look, Standing, Token, Verdict};
+use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, FRESH, Look, Token, Verdict};
 
 pub const REQUESTS: u8 = 2;
 /// What a claim finds: the subscription, and whether there is time to call out.
-const FOUND: [(Standing, bool); 5] = [
-    (Standing::Active, true),
-    (Standing::Active, false),
-    (Standing::Cancelled, true),
-    (Standing::Nameless, true),
-    (Standing::Absent, true),
+const FOUND: [(Condition, bool); 5] = [
+    (Condition::Active, true),
+    (Condition::Active, false),
+    (Condition::Cancelled, true),
+    (Condition::Nameless, true),
+    (Condition::Absent, true),
 ];
 
-/// The protocol, or one that is broken.
+/// The protocol, or a broken variant of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Variant {
     AsItIs,
-    /// Any call ends an attempt in flight, and is believed.
+    /// Any call can settle an attempt in flight.
     UnfencedSettle,
     /// The order first, then the claim.
     ClaimAfterCallOut,
-    /// What is said about a repeat is believed of the first sending.
+    /// The outcome of a repeat counts for the first sending too.
     RepeatReopens,
-    /// The same, only of a refusal.
+    /// The same, for a refusal only.
     RefusalEndsARepeat,
     /// A take-over does not record that the attempt was possibly sent.
     ForgetfulTakeOver,
@@ -71,7 +71,7 @@ pub enum Step {
     Over,
 }
 
-/// A statement that is under way to the database, and that nobody waits for any more.
+/// A statement that is under way to the database, after its call has given up on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Late {
     Claim,
@@ -90,7 +90,7 @@ pub struct Call {
 
 pub(crate) const IDLE: Call = Call { step: Step::Idle, subscription: 0, request: 0, attempt: None, overdue: false };
 
-/// What became of an attempt's orders, all of one number.
+/// The state of an attempt's orders, which have one request_id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Order {
     None,
@@ -135,7 +135,7 @@ pub enum Action {
         call: u8,
         subscription: u8,
         request: u8,
-        standing: Standing,
+        condition: Condition,
         may_call_out: bool,
     },
     /// The claim has no answer; it may be executed later, or never.
@@ -148,15 +148,15 @@ pub enum Action {
     TakeOver {
         call: u8,
     },
-    /// Nothing of the order left this process; or the platform has too much to do, which is the same.
+    /// Nothing of the order left this process, or the platform throttles it, which has the same effect.
     CannotSend {
         call: u8,
     },
     LookAtClock {
         call: u8,
     },
-    /// An order, and its answer. If they are slow, that is the same as a call that goes on slowly: until then, nothing
-    /// depends on the order but decisions, and here they can be made earlier than they really can.
+    /// An order, and its answer. A slow order is the same as a slow call: meanwhile only decisions depend on the order, and
+    /// here they can be made earlier than in reality.
     Send {
         call: u8,
         subscription: u8,
@@ -233,7 +233,7 @@ impl Rules {
     }
 }
 
-/// The model, and what is noted while it is explored.
+/// The model, and a record of its exploration.
 pub(crate) struct Protocol {
     rules: Rules,
     pub transitions: Mutex<HashSet<Transition>>,
@@ -252,9 +252,9 @@ impl Protocol {
     }
 
     /// What a claim decides, and its call's next step.
-    fn claim(&self, state: &mut State, call: u8, standing: Standing, may_call_out: bool) {
+    fn claim(&self, state: &mut State, call: u8, condition: Condition, may_call_out: bool) {
         let Call { subscription, request, step, .. } = state.calls[usize::from(call)];
-        let claim = Claim { call, subscription, request, standing, may_call_out };
+        let claim = Claim { call, subscription, request, condition, may_call_out };
         if self.rules.claims == Claims::InTwoSteps
             && let (Look::TakeOver(id), ..) = state.database.look(claim, self.rules.variant)
         {
@@ -267,7 +267,7 @@ impl Protocol {
         let holder = &mut state.calls[usize::from(call)];
         if claimed.verdict == Verdict::Claimed {
             holder.attempt = claimed.held;
-            // Where the order went first, what is left is to settle.
+            // If the order was sent first, the call settles next.
             if !matches!(step, Step::Answered(_)) {
                 holder.step = Step::Claimed;
             }
@@ -293,17 +293,17 @@ impl Protocol {
         *lock(&self.ways_forward).entry(state.database).or_insert_with(|| self.find_way_forward(state.database))
     }
 
-    /// Whether somebody who starts now, with every call dead and every deadline past, can end every attempt and charge.
+    /// Whether a new call can resolve every attempt and charge, once every call is dead and every deadline is past.
     fn find_way_forward(&self, mut database: Database) -> bool {
         for attempt in database.attempts.iter_mut().flatten() {
             attempt.past_deadline |= attempt.state == AttemptState::InFlight;
         }
-        // A person can end whatever is unknown.
+        // A person can decide about every unknown attempt.
         let mut decided = database;
         let unknown: Vec<u8> =
             database.attempts().filter(|(_, attempt)| attempt.is_unknown()).map(|(id, _)| id).collect();
         unknown.into_iter().all(|id| decided.resolve(id, AttemptState::NotSent))
-            // In service, it can be charged after that. And it can be without a person.
+            // After that the subscription can be charged, and without a person too.
             && (0..self.rules.bounds.subscriptions)
                 .all(|subscription| self.can_charge(decided, subscription) && self.can_charge(database, subscription))
     }
@@ -316,7 +316,7 @@ impl Protocol {
             .map(|(_, attempt)| attempt.request)
             .collect();
         let mut charge = |request| {
-            let claim = Claim { call: FRESH, subscription, request, standing: Standing::Active, may_call_out: true };
+            let claim = Claim { call: FRESH, subscription, request, condition: Condition::Active, may_call_out: true };
             let claimed = database.claim(claim, self.rules.variant);
             match (claimed.verdict, claimed.held) {
                 (Verdict::Claimed, Some(held)) => {
@@ -362,7 +362,7 @@ impl Model for Protocol {
         for (call, one) in (0..).zip(&state.calls) {
             let Call { step, subscription, request, .. } = *one;
             match step {
-                // They begin in their order.
+                // Calls begin in order.
                 Step::Idle if usize::from(call) > begun || call >= self.rules.bounds.calls => {}
                 Step::Idle => {
                     for subscription in (0..subscriptions).filter(|it| !self.is_locked(state, *it)) {
@@ -371,8 +371,8 @@ impl Model for Protocol {
                                 sends(call, subscription, request, actions);
                                 continue;
                             }
-                            for (standing, may_call_out) in FOUND {
-                                actions.push(Action::Claim { call, subscription, request, standing, may_call_out });
+                            for (condition, may_call_out) in FOUND {
+                                actions.push(Action::Claim { call, subscription, request, condition, may_call_out });
                             }
                             if may_be_late {
                                 actions.push(Action::LoseClaim { call, subscription, request });
@@ -382,8 +382,8 @@ impl Model for Protocol {
                 }
                 Step::Claiming if self.is_locked(state, subscription) => {}
                 Step::Claiming => {
-                    for standing in Standing::ALL {
-                        actions.push(Action::Claim { call, subscription, request, standing, may_call_out: true });
+                    for condition in Condition::ALL {
+                        actions.push(Action::Claim { call, subscription, request, condition, may_call_out: true });
                     }
                 }
                 Step::TakingOver(_) => actions.push(Action::TakeOver { call }),
@@ -397,8 +397,8 @@ impl Model for Protocol {
                 }
                 Step::Looked => sends(call, subscription, request, actions),
                 Step::Answered(_) if one.attempt.is_none() => {
-                    let standing = Standing::Active;
-                    actions.push(Action::Claim { call, subscription, request, standing, may_call_out: true });
+                    let condition = Condition::Active;
+                    actions.push(Action::Claim { call, subscription, request, condition, may_call_out: true });
                 }
                 Step::Answered(_) => {
                     actions.push(Action::Settle { call });
@@ -447,12 +447,12 @@ impl Model for Protocol {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = *last;
         match action {
-            Action::Claim { call, subscription, request, standing, may_call_out } => {
+            Action::Claim { call, subscription, request, condition, may_call_out } => {
                 let one = &mut state.calls[usize::from(call)];
                 let begins = one.step == Step::Idle;
                 (one.subscription, one.request) = (subscription, request);
-                self.claim(&mut state, call, standing, may_call_out);
-                // A claim that is refused at once leaves no trace; the call can be used for another one.
+                self.claim(&mut state, call, condition, may_call_out);
+                // A claim that is refused at once changes nothing. The call can be used for another claim.
                 if begins && state.calls[usize::from(call)].step == Step::Over {
                     return None;
                 }
@@ -467,7 +467,7 @@ impl Model for Protocol {
                 let Step::TakingOver(id) = state.calls[usize::from(call)].step else { return None };
                 state.database.take_over(id, call, self.rules.variant);
                 let Call { subscription, request, .. } = state.calls[usize::from(call)];
-                let claim = Claim { call, subscription, request, standing: Standing::Active, may_call_out: true };
+                let claim = Claim { call, subscription, request, condition: Condition::Active, may_call_out: true };
                 let claimed = state.database.claim(claim, self.rules.variant);
                 let one = &mut state.calls[usize::from(call)];
                 one.attempt = claimed.held;
@@ -512,10 +512,10 @@ impl Model for Protocol {
             }
             Action::ExecuteLate => {
                 let LateStatement::UnderWay { call, statement } = state.late else { return None };
-                // Nobody hears the answer. If the subscription is not active, this writes nothing.
+                // The call does not get the answer. If the subscription is not active, nothing is written.
                 let unaware = state.calls[usize::from(call)];
                 match statement {
-                    Late::Claim => self.claim(&mut state, call, Standing::Active, true),
+                    Late::Claim => self.claim(&mut state, call, Condition::Active, true),
                     Late::Settle(outcome) => self.settle(&mut state, call, outcome),
                 }
                 state.calls[usize::from(call)] = unaware;
@@ -525,7 +525,7 @@ impl Model for Protocol {
                 let row = state.database.attempts[usize::from(attempt)].as_mut()?;
                 row.past_deadline = true;
                 if let Token::Call(holder) = row.token {
-                    // Its time to send was over before.
+                    // Its time to send ended earlier.
                     state.calls[usize::from(holder)].overdue = true;
                 }
             }
@@ -584,7 +584,7 @@ impl Model for Protocol {
             Property::sometimes("an attempt is rejected", |_, state: &State| state.has(AttemptState::Rejected)),
             Property::sometimes("an attempt is not sent", |_, state: &State| state.has(AttemptState::NotSent)),
             Property::sometimes("an attempt is unknown", |_, state: &State| state.has(AttemptState::Unknown)),
-            Property::sometimes("an orphan gives back its month", |_, state: &State| {
+            Property::sometimes("an orphan releases its month", |_, state: &State| {
                 state.database.attempts().any(|(_, attempt)| attempt.released)
             }),
             Property::sometimes("an order is taken for a subscription that was deleted", |_, state: &State| {
@@ -598,7 +598,7 @@ pub const ONE_ORDER: &str = "never two orders for one subscription and month und
 pub const ONE_OWNER: &str =
     "a request_id has one subscription and month, and each request_id and month has one live attempt";
 pub const RECORDED: &str = "an order that is sent has its attempt";
-pub const FOR_GOOD: &str = "what is charged, rejected or not sent stays so, and so what an answer said stays true";
+pub const FOR_GOOD: &str = "what is charged, rejected or not sent stays so, so what an answer said stays true";
 pub const CHARGED_IS_ORDERED: &str = "what is charged was ordered";
 pub const OPEN_IS_OPEN: &str = "an attempt that opened its month has no order";
 pub const WAY_FORWARD: &str = "a repeat or a decision ends what is unknown, and the month can be charged";
@@ -609,7 +609,7 @@ impl State {
         (0..).zip(&self.orders).filter(|(_, order)| **order == Order::Taken).map(|(id, _)| self.database.attempt(id))
     }
 
-    /// What the platform knows of a number, or will.
+    /// What the platform knows of a request_id, or will know.
     fn order_of(&self, request: u8) -> Order {
         let orders = self.database.attempts().filter(|(_, attempt)| attempt.request == request);
         orders.map(|(id, _)| self.orders[usize::from(id)]).max().unwrap_or(Order::None)

@@ -9,9 +9,9 @@ impl fmt::Display for Action {
         let letter = |request: u8| char::from(b'a' + request);
         let number = |id: u8| id + 1;
         match *self {
-            Self::Claim { call, subscription, request, standing, may_call_out } => {
+            Self::Claim { call, subscription, request, condition, may_call_out } => {
                 let (call, subscription, request) = (number(call), number(subscription), letter(request));
-                write!(out, "call {call} claims for subscription {subscription} ({standing:?}) under {request}")?;
+                write!(out, "call {call} claims for subscription {subscription} ({condition:?}) under {request}")?;
                 if may_call_out { Ok(()) } else { write!(out, ", without the time to send") }
             }
             Self::LoseClaim { call, subscription, request } => {

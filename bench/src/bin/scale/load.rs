@@ -1,4 +1,4 @@
-//! What all environments do at the same time, and what must come of it.
+//! The calls that all environments make at the same time, and the effects that they must have.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,14 +29,14 @@ const PAGE: usize = 200;
 /// The last of the three statuses.
 const PAUSE: usize = 3;
 
-/// What the calls have come to.
+/// The results of the calls.
 #[derive(Default)]
 pub struct Record {
     progress: watch::Sender<Progress>,
     times: Mutex<BTreeMap<&'static str, Samples>>,
-    /// Answers that ask the caller to repeat the call, with how often each was given.
+    /// Answers that ask the caller to repeat the call, by their number.
     repeats: Mutex<BTreeMap<String, usize>>,
-    /// With how often each was met.
+    /// By their number.
     problems: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -92,7 +92,7 @@ impl Record {
     }
 }
 
-/// What is in the database before the load, and whom the load will subscribe.
+/// The rows before the load, and the customers whom the load will subscribe.
 pub struct World {
     club: i32,
     to_charge: Vec<String>,
@@ -180,7 +180,7 @@ fn groups(environments: Vec<Environment>) -> Vec<Vec<Environment>> {
 }
 
 struct Answer {
-    /// 0 where the function failed.
+    /// 0 if the function failed.
     status: u64,
     body: Value,
 }
@@ -191,7 +191,7 @@ impl Answer {
     }
 }
 
-/// Everything at once. Every environment lives, and holds its connection, until all are through.
+/// Makes all calls at once. Each environment keeps its connection until all calls are over.
 pub async fn run(mut crowd: Crowd, world: &World, record: &Record) {
     let charged: HashSet<&str> = world.to_charge.iter().map(String::as_str).collect();
     let mut work: Vec<BoxFuture<()>> = Vec::new();
@@ -235,8 +235,7 @@ async fn subscribe(group: &mut [Environment], club: i32, customers: &[String], r
 
 /// Each subscription by all of the group at the same moment, each call under another request_id, until all have the order.
 async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Record) {
-    // A refusal here is an answer that the caller repeats. On a machine that has no time for its processes the platform
-    // cannot be reached in time.
+    // The caller repeats each of these refusals. On a busy machine the platform may not be reached in time.
     let may_be = [
         (200, ""),
         (409, "charge_in_progress"),
@@ -257,7 +256,7 @@ async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Re
                 charges += usize::from(answer.body["already_charged"] == false);
                 request_ids.insert(answer.text("request_id").to_owned());
             }
-            // All have been answered, the call that charges among them: repeated, the others find its order.
+            // One of the answered calls has charged. The repeats of the others find its order.
             waiting = waiting
                 .into_iter()
                 .zip(&answers)
@@ -270,7 +269,7 @@ async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Re
                 })
                 .collect();
         }
-        // The answer of the call that charges may be lost, and then found by a repetition.
+        // The answer of the call that charges may be lost. Then a repeat finds the order.
         record.check(charges <= 1, || format!("{charges} calls say that they charged"));
         record.check(request_ids.len() == 1, || format!("{} request_ids charged a subscription", request_ids.len()));
     }
@@ -292,7 +291,7 @@ async fn status(environment: &mut Environment, place: usize, subscriptions: &[St
     }
 }
 
-/// The whole list, page by page: it ascends, and has everything that is eligible all the while.
+/// Reads the whole list, page by page. It ascends, and has everything that stays eligible.
 async fn eligible(environment: &mut Environment, always: &HashSet<&str>, record: &Record) {
     for _ in 0..WALKS {
         let (mut last, mut found) = (String::new(), 0);
@@ -336,7 +335,7 @@ pub async fn check_effects(url: &str, world: &World, platform: &Platform, record
         where customer_store_id = any($1)";
     equal("entries of new subscriptions", count(rows, &world.customers).await, customers);
 
-    // Each began with one entry. There is one environment of status for each.
+    // Each subscription began with one entry, and has one environment of status.
     let began = world.to_change.len();
     let changes = began * ROUNDS;
     let pauses = began * (0..ROUNDS).filter(|round| status_of(*round) == PAUSE).count();
@@ -362,7 +361,7 @@ pub async fn check_effects(url: &str, world: &World, platform: &Platform, record
         select count(distinct subscription_id) from charge_attempt
         where subscription_id = any($1) and state = 'charged'";
     equal("charged subscriptions", count(rows, &world.to_charge).await, world.to_charge.len());
-    // An order whose answer was lost is sent again under its number. That is one order.
+    // An order whose answer was lost is sent again under its request_id. That is one order.
     let received = platform.received();
     let orders: HashSet<_> = received.iter().map(|order| (&order.customer_id, &order.request_id)).collect();
     equal("orders at the platform", orders.len(), charges);

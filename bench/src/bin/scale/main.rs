@@ -1,5 +1,5 @@
 //! `make scale`: hundreds of environments call at once while an operator truncates. First a transaction pooler shares a
-//! few server connections among them, then each connects directly. dev/scale.py sets the stage.
+//! few server connections among them, then each connects directly. dev/scale.py prepares the server and the pooler.
 
 mod load;
 mod operator;
@@ -26,7 +26,7 @@ use load::{Crowd, Record, World};
 
 /// The platform takes long enough for several charges of a subscription to meet.
 const PLATFORM_MS: u64 = 50;
-/// A load that has not ended by then hangs.
+/// A load that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Processes that start at the same moment. More would wait for the processor until their connections time out.
 const STARTING: usize = 16;
@@ -42,7 +42,7 @@ struct Stage {
     connections: usize,
 }
 
-/// One load, as it went.
+/// The results of one load.
 struct Run {
     record: Record,
     took: Duration,
@@ -55,7 +55,7 @@ struct Run {
 async fn main() -> ExitCode {
     let [server, pooler, binaries, environments, connections] =
         env::args().skip(1).collect::<Vec<_>>().try_into().expect("dev/scale.py");
-    rustls::crypto::ring::default_provider().install_default().expect("nobody else has");
+    rustls::crypto::ring::default_provider().install_default().expect("the first one");
     let stage = Stage {
         server,
         pooler,
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
         environments: environments.parse().expect("a number of processes"),
         connections: connections.parse().expect("a number of connections"),
     };
-    // What is dropped ends its processes.
+    // Dropping the load ends its processes.
     let mut terminated = signal(SignalKind::terminate()).expect("a signal handler");
     select! {
         code = check(&stage) => code,
@@ -90,7 +90,7 @@ async fn check(stage: &Stage) -> ExitCode {
 }
 
 impl Stage {
-    /// Of a database, not through the pooler.
+    /// The URL of a database, directly.
     fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.server)
     }
@@ -119,7 +119,7 @@ impl Stage {
 
         eprintln!("calling them all at once");
         let record = Record::default();
-        // Often enough to meet every kind of call, seldom enough to let them through.
+        // Often enough to meet every kind of call, and rarely enough that calls succeed.
         let operator = tokio::spawn(operator::truncate(url.clone(), record.progress(), self.environments / 8));
         let sampler = tokio::spawn(sessions::count_most(url.clone(), record.progress()));
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! An operator, at a direct session, who takes exclusive locks in any order.
+//! An operator, on a direct session, who takes exclusive locks in any order.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use uuid::Uuid;
 use crate::{load::Progress, sessions::connect};
 
 const TABLES: [&str; 4] = ["club", "club_status_history", "subscription", "subscription_status_history"];
-/// The most that the operator waits between two statements: by then calls wait for the first lock.
+/// The longest pause between two statements, in which calls begin to wait for the first lock.
 const THINKING: Duration = Duration::from_millis(40);
 
-/// Truncates whenever this many more answers have come, until the load has ended: how often, and how often in vain.
-/// Everything is rolled back, so that the locks are real and no data is lost.
+/// Truncates after every `every` answers, until the load has ended. Returns the number of transactions, and the errors.
+/// Each transaction is rolled back: the locks are real, and no data is lost.
 pub async fn truncate(url: String, mut progress: watch::Receiver<Progress>, every: usize) -> (usize, Vec<sqlx::Error>) {
     let mut session = connect(&url).await;
     let (mut times, mut errors) = (0, Vec::new());
@@ -36,7 +36,7 @@ async fn transaction(session: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// One, several or all tables, in random order: in one statement, or in one each with a pause before the next.
+/// Statements about some of the tables, in random order: one for all, or one for each with a pause before the next.
 fn statements() -> Vec<String> {
     let mut tables = TABLES.to_vec();
     tables.sort_by_cached_key(|_| Uuid::new_v4());

@@ -1,4 +1,4 @@
-//! The database's sessions: how many there are, and what the functions leave in those that they share.
+//! The database's sessions: their number, and what the functions leave behind in the shared ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +48,7 @@ pub async fn count_most(url: String, mut progress: watch::Receiver<Progress>) ->
 struct Session {
     pid: i32,
     settings: BTreeMap<String, String>,
-    /// What else an earlier client left behind.
+    /// Other traces of an earlier client.
     leftovers: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Session {
             .await
             .expect("the settings");
         let settings = settings.into_iter().filter(|(name, _)| !TRACKED.contains(&name.as_str()));
-        // PgBouncer's own prepared statements are none of SQL's PREPARE.
+        // PgBouncer prepares its statements without SQL's PREPARE.
         let leftovers = "
             select 'a role' where current_user <> session_user
             union all

@@ -1,4 +1,4 @@
-//! The ledger of charges: its two steps, claim and settle, and what is unresolved.
+//! The ledger of charges: claim, settle, and the count of unresolved ones.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::state::{ChargeState, Verdict};
 use crate::{
+    Error,
     clock::Budget,
-    database::Query,
+    database::{Database, Query},
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
 };
 
-/// One call's wish to charge. Its ids are made with it, so that a claim whose answer was lost is recognized.
+/// A call's claim to charge. Its ids are made with it, so a repeat after a lost answer is recognized.
 pub struct Claim {
     attempt_id: Uuid,
     token: Uuid,
@@ -23,7 +24,7 @@ pub struct Claim {
     timezone: Tz,
     /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
     until_deadline: Duration,
-    /// Whether there is time to call out at all; if not, nothing is claimed.
+    /// Whether there is time to call out. If not, nothing is claimed.
     may_call_out: bool,
 }
 
@@ -39,7 +40,7 @@ impl Claim {
         Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out }
     }
 
-    /// Names this call as the holder of the attempt.
+    /// Identifies this call as the holder of the attempt.
     pub fn token(&self) -> Uuid {
         self.token
     }
@@ -61,11 +62,11 @@ pub struct LiveAttempt {
     pub sku_id: i32,
     pub charged_at: Option<Moment>,
     pub order: Option<Box<RawValue>>,
-    /// Until its deadline, at least 1.
+    /// Seconds until its deadline, at least 1.
     pub seconds_left: u64,
 }
 
-/// A charge that the ledger has.
+/// A recorded charge.
 pub struct Charge {
     pub request_id: RequestId,
     pub month: BillingMonth,
@@ -119,7 +120,7 @@ impl Query for Claim {
     }
 }
 
-/// What became of an attempt's order, to be recorded.
+/// How a call-out ended, to be recorded.
 pub struct Settlement<'a> {
     pub attempt_id: Uuid,
     pub token: Uuid,
@@ -129,15 +130,15 @@ pub struct Settlement<'a> {
     pub order: Option<&'a str>,
 }
 
-/// How an attempt stands after settling it.
+/// An attempt after it is settled.
 pub struct Settled {
     pub state: ChargeState,
-    /// Whether it stands so by this call.
+    /// Whether this call put it in that state.
     pub own: bool,
     pub month: BillingMonth,
     pub charged_at: Option<Moment>,
     pub order: Option<Box<RawValue>>,
-    /// Its subscription was deleted meanwhile.
+    /// Whether its subscription was deleted meanwhile.
     pub orphaned: bool,
 }
 
@@ -171,7 +172,11 @@ impl Query for Settlement<'_> {
 }
 
 /// How many charges need a person.
-pub struct UnresolvedCharges;
+pub async fn count_unresolved(database: &Database, time: Budget) -> Result<i64, Error> {
+    database.ask(&UnresolvedCharges, time).await
+}
+
+struct UnresolvedCharges;
 
 impl Query for UnresolvedCharges {
     type Answer = i64;
@@ -181,7 +186,7 @@ impl Query for UnresolvedCharges {
     }
 }
 
-/// The platform's JSON, as it was kept.
+/// The platform's JSON, as recorded.
 fn order(json: Option<String>) -> Option<Box<RawValue>> {
     json.and_then(|json| RawValue::from_string(json).ok())
 }

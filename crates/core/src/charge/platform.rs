@@ -1,4 +1,4 @@
-//! The shop's e-commerce platform: what is sent to it, and what its answer, or the lack of one, says about an order.
+//! The shop's e-commerce platform: what is sent to it, and what its answer or its silence says about an order.
 
 use std::{
     io,
@@ -24,84 +24,65 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use super::state::ChargeState;
 use crate::{
     clock::{Budget, Stopwatch},
     config::EcommerceSettings,
     model::RequestId,
 };
 
-/// A connection that was idle for longer may have been closed by the platform, or died in a freeze. Node's servers,
-/// the least patient of the common ones, close after five seconds.
+/// A connection that is idle for longer may be closed by the platform or dead after a freeze. Node's servers, the least
+/// patient of the common ones, close after five seconds.
 const IDLE: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// An order is a few hundred bytes. A longer one is not handed on: with it, no message to the database is over 16 KB.
+/// An order is a few hundred bytes. A longer one is dropped, so that no message to the database is over 16 KB.
 const LARGEST_ORDER: usize = 12 * 1024;
 
 /// An order as the platform takes it: its number in the path, the rest in the body.
 #[derive(Serialize)]
-pub struct Order {
+pub struct Order<'a> {
     #[serde(skip)]
-    pub request_id: RequestId,
-    pub customer_id: String,
+    pub request_id: &'a RequestId,
+    pub customer_id: &'a str,
     pub sku_id: i32,
 }
 
-/// What is known about an order after calling out.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Any 2xx: money has moved, whatever came in the body. `order` is that body, if it is JSON.
-    Accepted { status: u16, order: Option<Box<RawValue>> },
-    /// The platform looked at it and said no.
-    Refused { status: u16 },
-    /// The platform did not look at it: it has too much to do.
-    Throttled { status: u16, retry_after: Option<u64> },
-    /// Provably, nothing of the order left this process.
-    NotSent,
-    /// It may have been accepted.
-    Unknown { status: Option<u16> },
+/// What calling out says about an order.
+pub struct Answer {
+    /// What the order's attempt becomes.
+    pub state: ChargeState,
+    pub upstream_status: Option<u16>,
+    /// The body of a 2xx, if it is JSON of bounded size.
+    pub order: Option<Box<RawValue>>,
+    /// Seconds after which the platform wants to be asked again, if it says so.
+    pub retry_after: Option<u64>,
 }
 
-impl Outcome {
-    pub fn of_status(status: u16, retry_after: Option<u64>) -> Self {
-        match status {
-            200..=299 => Self::Accepted { status, order: None },
-            429 => Self::Throttled { status, retry_after },
-            // A timeout and a conflict may be about an order that exists.
-            408 | 409 => Self::Unknown { status: Some(status) },
-            400..=499 => Self::Refused { status },
-            _ => Self::Unknown { status: Some(status) },
-        }
+impl Answer {
+    /// No answer came.
+    fn none(state: ChargeState) -> Self {
+        Self { state, upstream_status: None, order: None, retry_after: None }
     }
+}
 
-    pub fn upstream_status(&self) -> Option<u16> {
-        match self {
-            Self::Accepted { status, .. } | Self::Refused { status } | Self::Throttled { status, .. } => Some(*status),
-            Self::NotSent => None,
-            Self::Unknown { status } => *status,
-        }
-    }
-
-    /// The platform's JSON.
-    pub fn order(&self) -> Option<&str> {
-        match self {
-            Self::Accepted { order, .. } => order.as_deref().map(RawValue::get),
-            Self::Refused { .. } | Self::Throttled { .. } | Self::NotSent | Self::Unknown { .. } => None,
-        }
-    }
-
-    /// Seconds after which the platform wants to be asked again.
-    pub fn retry_after(&self) -> Option<u64> {
-        match self {
-            Self::Throttled { retry_after, .. } => *retry_after,
-            Self::Accepted { .. } | Self::Refused { .. } | Self::NotSent | Self::Unknown { .. } => None,
-        }
+/// What the status of an answer makes of the order's attempt.
+fn state_of(status: u16) -> ChargeState {
+    match status {
+        // Money has moved, whatever the body says.
+        200..=299 => ChargeState::Charged,
+        // A timeout or a conflict may be about an order that exists.
+        408 | 409 => ChargeState::Unknown,
+        // The platform did not look at the order.
+        429 => ChargeState::NotSent,
+        400..=499 => ChargeState::Rejected,
+        _ => ChargeState::Unknown,
     }
 }
 
 pub struct Platform {
     settings: EcommerceSettings,
-    /// Made when it is first needed, like the client: by then Lambda has been asked for the first request.
+    /// Made on first use, like the client: by then the runtime has asked for the first request.
     tls: OnceLock<rustls::ClientConfig>,
     client: Mutex<Option<CachedClient>>,
 }
@@ -133,17 +114,17 @@ impl Platform {
     }
 
     /// Sends an order while `budget` lasts. Only what provably was not sent is tried again.
-    pub async fn send(&self, order: &Order, budget: Budget) -> Outcome {
+    pub async fn send(&self, order: &Order<'_>, budget: Budget) -> Answer {
         let backoff =
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_jitter().with_max_times(2);
         (|| self.try_to_send(order, budget))
             .retry(backoff)
             .when(|_| !budget.is_over())
             .await
-            .unwrap_or(Outcome::NotSent)
+            .unwrap_or_else(|NotSent| Answer::none(ChargeState::NotSent))
     }
 
-    async fn try_to_send(&self, order: &Order, budget: Budget) -> Result<Outcome, NotSent> {
+    async fn try_to_send(&self, order: &Order<'_>, budget: Budget) -> Result<Answer, NotSent> {
         let client = self.fresh_client().map_err(|error| not_sent(&error))?;
         let body = serde_json::to_vec(order).map_err(|error| not_sent(&error))?;
         let credentials = async { tokio::try_join!(self.settings.api_key.reveal(), self.settings.api_secret.reveal()) };
@@ -153,7 +134,7 @@ impl Platform {
         };
         let gate = Gate::new(budget);
         let request = client
-            .post(self.order_url(&order.request_id))
+            .post(self.order_url(order.request_id))
             .header("x-api-key", sensitive(&api_key).map_err(|error| not_sent(&error))?)
             .header("x-api-secret", sensitive(&api_secret).map_err(|error| not_sent(&error))?)
             .header(CONTENT_TYPE, "application/json")
@@ -162,9 +143,9 @@ impl Platform {
             .send();
         let error: Box<dyn std::error::Error + Send + Sync> = match timeout(budget.left(), request).await {
             Ok(Ok(response)) => {
-                let outcome = read(response, budget).await;
+                let answer = read(response, budget).await;
                 self.mark_used();
-                return Ok(outcome);
+                return Ok(answer);
             }
             Ok(Err(error)) => error.without_url().into(),
             Err(elapsed) => elapsed.into(),
@@ -173,7 +154,7 @@ impl Platform {
             return Err(not_sent(&*error));
         }
         tracing::warn!(error = %Chain(&*error), "no answer to an order");
-        Ok(Outcome::Unknown { status: None })
+        Ok(Answer::none(ChargeState::Unknown))
     }
 
     fn order_url(&self, request_id: &RequestId) -> Url {
@@ -211,7 +192,7 @@ fn tls() -> rustls::ClientConfig {
 fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
     Client::builder()
         .user_agent(concat!("beer-club/", env!("CARGO_PKG_VERSION")))
-        // Root certificates are compiled in; what the sessions resume with is shared by every client made from this.
+        // Root certificates are compiled in. Clients made from this share its TLS sessions.
         .tls_backend_preconfigured(tls.clone())
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -222,11 +203,12 @@ fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// What the answer says. Its body matters only when it may be an order.
-async fn read(mut response: Response, budget: Budget) -> Outcome {
+async fn read(mut response: Response, budget: Budget) -> Answer {
+    let status = response.status().as_u16();
+    let state = state_of(status);
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut outcome = Outcome::of_status(response.status().as_u16(), retry_after);
-    if let Outcome::Accepted { order, .. } = &mut outcome {
+    let mut answer = Answer { state, upstream_status: Some(status), order: None, retry_after };
+    if state == ChargeState::Charged {
         let body = async {
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.ok()? {
@@ -237,9 +219,9 @@ async fn read(mut response: Response, budget: Budget) -> Outcome {
             }
             serde_json::from_slice(&body).ok()
         };
-        *order = timeout(budget.left(), body).await.ok().flatten();
+        answer.order = timeout(budget.left(), body).await.ok().flatten();
     }
-    outcome
+    answer
 }
 
 fn sensitive(secret: &SecretString) -> Result<HeaderValue, InvalidHeaderValue> {
@@ -264,7 +246,7 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// Whether an order's body was handed to the connection, decided once: it is handed over, or it never will be.
+/// Decides, once, whether an order's body is handed to the connection.
 #[derive(Clone)]
 struct Gate {
     state: Arc<AtomicU8>,
@@ -280,12 +262,12 @@ impl Gate {
         Self { state: Arc::new(AtomicU8::new(OPEN)), budget }
     }
 
-    /// Lets the body through, unless the budget is over: this is the last moment before the bytes are written.
+    /// Lets the body through, unless the budget is over. It is called right before the bytes are written.
     fn pass(&self) -> bool {
         !self.budget.is_over() && self.leave_open_for(PASSED)
     }
 
-    /// Closes the gate. True if nothing passed before, and so nothing was or will be sent.
+    /// Closes the gate. True if nothing passed: then nothing was sent or will be.
     fn close(&self) -> bool {
         self.leave_open_for(CLOSED)
     }
@@ -295,7 +277,7 @@ impl Gate {
     }
 }
 
-/// A body behind a gate. A request whose body is withheld is no order: its head announces a length that never comes.
+/// A body behind a gate. A request without its body is not an order: its head announces a length that never comes.
 struct GatedBody {
     content: Option<Bytes>,
     gate: Gate,
@@ -307,7 +289,7 @@ impl Body for GatedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(self.content.take().map(|content| {
-            boundary!("sending");
+            failpoint!("sending");
             if self.gate.pass() {
                 Ok(Frame::data(content))
             } else {
@@ -328,6 +310,20 @@ impl Body for GatedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_status_says_about_the_attempt() {
+        for (statuses, state) in [
+            (&[200, 201, 202, 204, 299][..], ChargeState::Charged),
+            (&[400, 401, 402, 403, 404, 410, 422, 451, 499][..], ChargeState::Rejected),
+            (&[429][..], ChargeState::NotSent),
+            (&[300, 301, 302, 307, 308, 408, 409, 500, 502, 503, 504, 599][..], ChargeState::Unknown),
+        ] {
+            for status in statuses {
+                assert_eq!(state_of(*status), state, "{status}");
+            }
+        }
+    }
 
     #[test]
     fn a_gate_lets_an_order_through_or_says_that_it_never_will() {

@@ -1,4 +1,4 @@
-//! How an attempt stands, and what a claim decided: the words of the database, decoded once.
+//! An attempt's state and a claim's verdict: the words of the database, decoded once.
 
 use std::str::FromStr;
 
@@ -30,9 +30,9 @@ pub enum Verdict {
     SubscriptionNotFound,
 }
 
-/// A word that is not one of the database's.
+/// A word that is neither a state nor a verdict.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no word of the ledger")]
+#[error("{0:?} is not a word of the ledger")]
 pub struct UnknownWord(String);
 
 impl ChargeState {

@@ -1,10 +1,10 @@
 //! One connection per environment. It survives freeze and thaw, and a restart of the database.
 //!
 //! An operation is one call of one database function, in one round trip. A session carries no state: connecting sends
-//! nothing but the start-up message, so a transaction pooler can share few server connections among many environments.
+//! only the start-up message, so a transaction pooler can share few server connections among many environments.
 //!
-//! sqlx's own pool asks the server for a sign of life around every use, which doubles the round trips of a request.
-//! Here the statement that fails on a dead connection notices it, and is sent again on a new one.
+//! sqlx's own pool pings the server around every use, which doubles the round trips of a request. Here a statement that
+//! fails on a dead connection is sent again on a new one.
 
 pub(crate) mod sqlstate;
 
@@ -24,16 +24,15 @@ use tokio::{
 use crate::{
     Error,
     clock::{Budget, Stopwatch},
-    config::DatabaseSettings,
     secrets::Reference,
 };
 
-/// How long an unreachable database is tried again: a restart takes a few seconds.
+/// How long to keep trying an unreachable database: a restart takes a few seconds.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 const ONE_CONNECT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
-/// After this much silence a firewall may have dropped the connection without a word. A ping with a short limit finds
-/// out, where a statement would wait for minutes.
+/// After this much silence a firewall may have dropped the connection. A ping with a short limit finds out; a statement
+/// would wait for minutes.
 const SILENCE: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(1);
 
@@ -53,11 +52,11 @@ pub(crate) trait Query: Sync {
 
 pub struct Database {
     options: PgConnectOptions,
-    /// Where the password is kept, if it is not among the options.
+    /// Where the password is kept, unless it is in the options.
     password: Option<Reference>,
     /// Empty before the first use, and after a failure that may have broken it.
     connection: Mutex<Option<IdleConnection>>,
-    /// Whether the database's default isolation level is another than READ COMMITTED, which some functions need.
+    /// Whether the database's default isolation level is not READ COMMITTED, which some functions need.
     needs_transaction: AtomicBool,
 }
 
@@ -66,21 +65,14 @@ struct IdleConnection {
     since: Stopwatch,
 }
 
-impl From<PgConnectOptions> for Database {
-    /// The password, if there is one, is among the options.
-    fn from(options: PgConnectOptions) -> Self {
+impl Database {
+    pub fn new(options: PgConnectOptions, password: Option<Reference>) -> Self {
         let options = options
             .application_name("beer-club")
             // PgBouncer refuses this start-up parameter, and no float is read here.
             .extra_float_digits(None)
             .disable_statement_logging();
-        Self { options, password: None, connection: Mutex::new(None), needs_transaction: AtomicBool::new(false) }
-    }
-}
-
-impl Database {
-    pub fn new(settings: DatabaseSettings) -> Self {
-        Self { password: settings.password, ..Self::from(settings.options) }
+        Self { options, password, connection: Mutex::new(None), needs_transaction: AtomicBool::new(false) }
     }
 
     /// Connects ahead of the first request. Errors are ignored here: the first request reports them.
@@ -93,15 +85,15 @@ impl Database {
         }
     }
 
-    /// Asks, and asks again on a new connection if the old one was lost, until `budget` is over.
+    /// Asks, and repeats the call on a new connection if the old one was lost, until `budget` is over.
     pub(crate) async fn ask<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
         let Ok(mut idle) = timeout(budget.left(), self.connection.lock()).await else {
             return Err(Error::DatabaseUnavailable(None));
         };
         let mut lost_since: Option<Stopwatch> = None;
         loop {
-            // The connection is taken out while it works. If this future is dropped or times out, so is the connection,
-            // with whatever it has not read yet.
+            // The connection is taken out during the call. If this future is dropped or times out, the connection is
+            // dropped with it, unread answer included.
             let attempt = async {
                 let mut connection = self.connect(idle.take()).await?;
                 let answer = self.call(query, &mut connection, budget).await;
@@ -139,7 +131,7 @@ impl Database {
         }
     }
 
-    /// One round trip. Where the default isolation level does not do, a transaction that says so is three more.
+    /// One round trip, or a transaction where the default isolation level is not READ COMMITTED.
     async fn call<Q: Query>(&self, query: &Q, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Q::Answer> {
         if !self.needs_transaction.load(Ordering::Relaxed) {
             return query.ask(connection, time).await;
@@ -148,7 +140,7 @@ impl Database {
         match query.ask(&mut transaction, time).await {
             Ok(answer) => transaction.commit().await.map(|()| answer),
             Err(error) => {
-                // At once: its locks must not outlast this call in an environment that is frozen.
+                // Now: a frozen environment must not hold locks after this call.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
@@ -179,7 +171,7 @@ impl Database {
         timeout(ONE_CONNECT, opening)
             .await
             .map_err(|_| Error::DatabaseUnavailable(None))?
-            // The caller is told no more than that, even about a wrong password.
+            // The caller learns no more, even about a wrong password.
             .map_err(|error: sqlx::Error| Error::DatabaseUnavailable(Some(error)))
     }
 }

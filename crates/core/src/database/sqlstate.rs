@@ -14,7 +14,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The connection is of no more use, but a new one may be.
+/// The connection is unusable. A new one may work.
 pub fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
@@ -22,7 +22,7 @@ pub fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A lock that could not be had, a deadlock, a serialization failure: rolled back, and worth another try.
+/// A lock timeout, a deadlock or a serialization failure: rolled back, and worth another try.
 pub fn is_contention(error: &sqlx::Error) -> bool {
     has_code(error, is_contention_code)
 }

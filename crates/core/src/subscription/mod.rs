@@ -1,8 +1,12 @@
-//! Subscriptions and their statuses: what each function asks of the database.
+//! What each function of subscriptions asks of the database.
 
-pub mod eligible;
+mod eligible;
+mod lookup;
+mod page;
 mod status;
 mod subscribe;
 
+pub use lookup::Subscription;
+pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;

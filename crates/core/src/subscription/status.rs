@@ -3,16 +3,18 @@ use uuid::Uuid;
 
 use crate::{
     Error,
+    caller::Caller,
     clock::Budget,
     database::{Database, Query, sqlstate},
-    model::{Days, Details, Moment, Status, SubscriptionId},
+    model::{CustomerId, Days, Details, Moment, Status, SubscriptionId},
 };
 
-/// A status to be recorded, with the automatic return of a pause. Its ids are made with it, so that a repeated call
-/// records it once.
+/// A status to record, with the automatic return of a pause. Its ids are made with it, so a repeated call records it
+/// once.
 pub struct StatusChange {
     entry_id: Uuid,
     return_entry_id: Uuid,
+    caller: Caller,
     pub subscription_id: SubscriptionId,
     pub status: Status,
     /// Default: now.
@@ -22,17 +24,18 @@ pub struct StatusChange {
     pub interval: Option<Days>,
 }
 
-/// From when a recorded status has effect, and until when, if it returns by itself.
+/// When a recorded status takes effect, and when it returns automatically, if it does.
 pub struct Recorded {
     pub effect_date: Moment,
     pub automatic_return: Option<Moment>,
 }
 
 impl StatusChange {
-    pub fn new(subscription_id: SubscriptionId, status: Status) -> Self {
+    pub fn new(caller: Caller, subscription_id: SubscriptionId, status: Status) -> Self {
         Self {
             entry_id: Uuid::new_v4(),
             return_entry_id: Uuid::new_v4(),
+            caller,
             subscription_id,
             status,
             effect_date: None,
@@ -47,17 +50,18 @@ impl StatusChange {
 }
 
 impl Query for StatusChange {
-    /// Nothing, without such a subscription.
+    /// Nothing, without such a subscription of the caller.
     type Answer = Option<Recorded>;
 
     async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Option<Recorded>> {
         let row = sqlx::query!(
             "select effective_from, automatic_return
              from record_status(
-                 subscription_id => $1, status_id => $2, effect_date => $3, details => $4, return_after_days => $5,
-                 entry_id => $6, return_entry_id => $7
+                 subscription_id => $1, customer_id => $2, status_id => $3, effect_date => $4, details => $5,
+                 return_after_days => $6, entry_id => $7, return_entry_id => $8
              )",
             self.subscription_id.as_str(),
+            self.caller.customer().map(CustomerId::as_str),
             self.status.id(),
             self.effect_date.map(Moment::naive),
             self.details.as_ref().map(Details::as_str),

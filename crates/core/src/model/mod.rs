@@ -1,0 +1,11 @@
+//! Types that are parsed at the edge and are valid ever after.
+
+mod billing_month;
+mod ids;
+mod moment;
+mod status;
+
+pub use billing_month::BillingMonth;
+pub use ids::{ClubId, CustomerId, RequestId, SubscriptionId};
+pub use moment::{Days, Moment};
+pub use status::{Details, Status};

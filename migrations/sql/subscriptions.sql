@@ -1,0 +1,52 @@
+-- What the API can write: the years 1 to 9999. Others may have written 'infinity'.
+create function iso_moment(moment timestamp) returns timestamp language sql immutable
+    as $$ select case when moment >= '0001-01-01' and moment < '10000-01-01' then moment end $$;
+
+-- Subscriptions with their status now and their next one: the one with this id, or all of a customer. With both, the one
+-- with this id if it is that customer's.
+create function subscriptions(
+    subscription_id varchar,
+    customer_id varchar,
+    -- After this time nobody waits for the answer.
+    seconds double precision
+)
+    returns table (
+        id varchar,
+        club_id integer,
+        customer_store_id varchar,
+        create_date timestamp,
+        -- Null, as is its date, if no entry is in effect.
+        status_id integer,
+        effect_date timestamp,
+        -- Null, as is its date, if none is scheduled.
+        next_status_id integer,
+        next_effect_date timestamp
+    )
+    language plpgsql stable
+    set lock_timeout = '300ms'
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_indexonlyscan = off
+    set jit = off
+    as $$
+    #variable_conflict use_column
+    declare
+        moment constant timestamp := utc_now();
+    begin
+        return query
+        select asked.id, asked.club_id, asked.customer_store_id, iso_moment(asked.create_date),
+            current.status_id, iso_moment(current.effect_date), next.status_id, next.effect_date
+        from (
+            select * from subscription
+            where subscription.id = subscriptions.subscription_id
+                and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id)
+            union all
+            select * from subscription
+            where subscriptions.subscription_id is null and customer_store_id = subscriptions.customer_id
+        ) asked
+        left join lateral subscription_status_at(asked.id, moment) current on true
+        cross join lateral subscription_next_status(asked.id, current.status_id, moment, seconds) next
+        order by asked.create_date nulls first, asked.id collate "C";
+    end
+    $$;

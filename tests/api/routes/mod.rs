@@ -1,0 +1,11 @@
+//! What each route answers, and what all routes have in common.
+
+mod billing_month;
+mod charge;
+mod eligible;
+mod requests;
+mod router;
+mod secrets_and_tls;
+mod settings;
+mod status;
+mod subscribe;

@@ -1,0 +1,195 @@
+//! Secrets in AWS's stores, and encrypted connections to the database.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use api_tests::{API_KEY, API_SECRET, Api, Call, database, eventually};
+use axum::{
+    Router,
+    extract::{OriginalUri, State},
+    http::{HeaderMap, StatusCode},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, UnixStream},
+};
+use tokio_rustls::TlsAcceptor;
+use url::Url;
+
+const TOKEN: &str = "the-session-of-the-environment";
+const KEY: &str = "arn:aws:ssm:sa-east-1:123456789012:parameter/beer-club/key";
+const SECRET: &str = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:beer-club-AbCdEf:api_secret::";
+const PASSWORD: &str = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:database-AbCdEf";
+
+/// A stand-in for the AWS Parameters and Secrets extension.
+#[derive(Default)]
+struct Extension {
+    /// Its answers, by path and query.
+    answers: Mutex<HashMap<String, String>>,
+    /// How often it still answers that it is not ready.
+    not_ready: Mutex<u32>,
+}
+
+impl Extension {
+    async fn start() -> (Arc<Self>, String) {
+        let extension = Arc::new(Self::default());
+        let routes = Router::new().fallback(answer).with_state(extension.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        (extension, port.to_string())
+    }
+
+    fn set(&self, path_and_query: &str, answer: serde_json::Value) {
+        self.answers.lock().unwrap().insert(path_and_query.to_owned(), answer.to_string());
+    }
+
+    fn set_password(&self, password: &str) {
+        let arn = PASSWORD.replace(':', "%3A").replace('-', "%2D");
+        self.set(&format!("/secretsmanager/get?secretId={arn}"), json!({ "SecretString": password }));
+    }
+}
+
+async fn answer(
+    State(extension): State<Arc<Extension>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
+    if headers.get("x-aws-parameters-secrets-token").is_none_or(|token| token != TOKEN) {
+        return (StatusCode::UNAUTHORIZED, String::new());
+    }
+    let mut not_ready = extension.not_ready.lock().unwrap();
+    if *not_ready > 0 {
+        *not_ready -= 1;
+        return (StatusCode::BAD_REQUEST, "not ready to serve traffic, please wait".to_owned());
+    }
+    let answers = extension.answers.lock().unwrap();
+    match answers.get(uri.path_and_query().unwrap().as_str()) {
+        Some(answer) => (StatusCode::OK, answer.clone()),
+        None => (StatusCode::BAD_REQUEST, "an unexpected error occurred while executing request".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn the_platforms_key_and_secret_may_be_references() {
+    let api = Api::start().await;
+    let (extension, port) = Extension::start().await;
+    let settings = [
+        ("ECOMMERCE_API_KEY", KEY),
+        ("ECOMMERCE_API_SECRET", SECRET),
+        ("AWS_SESSION_TOKEN", TOKEN),
+        ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", &port),
+    ];
+    let subscription = api.subscription().await;
+    let environment = api.environment_with("charge", &settings).await;
+    let unreadable = environment.call(&Call::charge(&subscription, "o")).await;
+    unreadable.refuses(503, "ecommerce_unavailable");
+    assert_eq!(api.attempts().await[0]["state"], "not_sent", "the month stays open");
+    assert!(api.platform.received().is_empty());
+    eventually("it says why", async || environment.log().contains("may the function read the secret?")).await;
+
+    extension.set(
+        "/systemsmanager/parameters/get?withDecryption=true&name=%2Fbeer%2Dclub%2Fkey",
+        json!({ "Parameter": { "Value": API_KEY } }),
+    );
+    extension.set(
+        "/secretsmanager/get?secretId=arn%3Aaws%3Asecretsmanager%3Asa%2Deast%2D1%3A123456789012%3Asecret%3Abeer%2Dclub%2DAbCdEf",
+        json!({ "SecretString": json!({ "api_secret": API_SECRET, "other": 1 }).to_string() }),
+    );
+    *extension.not_ready.lock().unwrap() = 3;
+    assert_eq!(environment.call(&Call::charge(&subscription, "o")).await.status, 200, "{}", environment.log());
+    assert!(!environment.log().contains(API_SECRET) && !environment.log().contains(API_KEY));
+}
+
+#[tokio::test]
+async fn the_databases_password_may_be_a_reference_and_be_rotated() {
+    let api = Api::start().await;
+    let (extension, port) = Extension::start().await;
+    // The test server asks this role alone for its password.
+    let role = format!("role_{}", uuid::Uuid::new_v4().simple());
+    api.run(&format!(
+        "create role {role} superuser login password 'first';
+         do $$ begin execute format(
+             'copy (select ''local all {role} scram-sha-256'' union all select * from regexp_split_to_table(%L, ''\\n'')) to %L',
+             pg_read_file(current_setting('hba_file')), current_setting('hba_file'));
+         end $$;
+         select pg_reload_conf()"
+    ))
+    .await;
+    let mut url = api.database_url.clone();
+    url.set_username(&role).unwrap();
+    url.set_password(Some(PASSWORD)).unwrap();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("AWS_SESSION_TOKEN", TOKEN),
+        ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", &port),
+    ];
+    let eligible = Call::get("/subscription/eligible");
+
+    extension.set_password("wrong");
+    let environment = api.environment_with("eligible", &settings).await;
+    environment.call(&eligible).await.refuses(503, "database_unavailable");
+    // The extension starts at the same time as the function.
+    *extension.not_ready.lock().unwrap() = 3;
+    extension.set_password("first");
+    assert_eq!(environment.call(&eligible).await.status, 200, "{}", environment.log());
+
+    api.run(&format!("alter role {role} password 'second'")).await;
+    extension.set_password("second");
+    assert_eq!(environment.call(&eligible).await.status, 200, "the open connection stays");
+    api.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'")).await;
+    assert_eq!(environment.call(&eligible).await.status, 200, "{}", environment.log());
+    assert!(!environment.log().contains("second"), "{}", environment.log());
+}
+
+/// A server with a certificate for `localhost`, in front of the database; its port, and the certificate as a file.
+async fn tls_before(database_url: &Url) -> (u16, tempfile::NamedTempFile) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certified.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let socket = database::socket(database_url);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (acceptor, socket) = (acceptor.clone(), socket.clone());
+            tokio::spawn(async move {
+                // PostgreSQL's SSLRequest, eight bytes, and its answer.
+                client.read_exact(&mut [0; 8]).await?;
+                client.write_all(b"S").await?;
+                let mut client = acceptor.accept(client).await?;
+                copy_bidirectional(&mut client, &mut UnixStream::connect(socket).await?).await
+            });
+        }
+    });
+    (port, file)
+}
+
+#[tokio::test]
+async fn the_databases_certificate_is_verified_if_the_setting_says_so() {
+    let api = Api::start().await;
+    let (port, certificate) = tls_before(&api.database_url).await;
+    let certificate = certificate.path().to_str().unwrap();
+    for (host, options, status) in [
+        ("localhost", format!("sslmode=verify-full&sslrootcert={certificate}"), 200),
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={certificate}"), 503),
+        ("localhost", "sslmode=verify-full".to_owned(), 503),
+        ("localhost", "sslmode=prefer".to_owned(), 200),
+    ] {
+        let url = database::at(&api.database_url, host, port, &options);
+        let environment = api.environment_with("eligible", &[("DATABASE_URL", url.as_str())]).await;
+        let answer = environment.call(&Call::get("/subscription/eligible")).await;
+        assert_eq!(answer.status, status, "{host} {options}: {}", environment.log());
+    }
+}

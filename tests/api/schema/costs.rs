@@ -1,0 +1,165 @@
+//! The rows that a call reads grow with its result only, even if the planner's statistics are wrong.
+
+use api_tests::{Api, report};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+const MANY: usize = 4000;
+
+/// Subscriptions that paused with an automatic return. Every tenth was cancelled during the pause.
+fn load(subscriptions: usize) -> String {
+    format!(
+        "insert into subscription (id, club_id, customer_store_id)
+            select md5(n::text), 1 + n % 2, 'c-' || n from generate_series(1, {subscriptions}) n;
+         insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
+            select md5(n || '-' || place), md5(n::text), status, date '2020-01-01' + effect, date '2020-01-01' + recorded, details
+            from generate_series(1, {subscriptions}) n
+            cross join (values
+                (1, 1, 0, 0, null), (2, 3, 10, 10, null), (3, 1, 40, 10, 'Automatic return schedule'), (4, 2, 20, 20, null)
+            ) entry (place, status, effect, recorded, details)
+            where place < 4 or n % 10 = 0;"
+    )
+}
+
+async fn api_with_clubs() -> Api {
+    let api = Api::start().await;
+    for _ in 0..2 {
+        api.club().await;
+    }
+    api
+}
+
+async fn connect(api: &Api) -> PgConnection {
+    PgConnection::connect(api.database_url.as_str()).await.unwrap()
+}
+
+/// How many rows and index entries this statement makes the server read.
+async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
+    const READ: &str = "select sum(pg_stat_get_xact_tuples_returned(oid))::bigint from pg_class
+        where relnamespace = 'public'::regnamespace and relkind in ('r', 'i')";
+    let mut transaction = connection.begin().await.unwrap();
+    // The counters may include earlier calls of this session.
+    let before: i64 = sqlx::query_scalar(READ).fetch_one(&mut *transaction).await.unwrap();
+    transaction
+        .execute(AssertSqlSafe(statement.to_owned()))
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {statement}"));
+    let after: i64 = sqlx::query_scalar(READ).fetch_one(&mut *transaction).await.unwrap();
+    transaction.rollback().await.unwrap();
+    after - before
+}
+
+/// The rows that the list reads, and the most that another call reads.
+async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) {
+    let list = rows_read(connection, "select eligible_subscriptions(null, null, 12000000, 60)").await;
+    let mut most = 0;
+    for call in [
+        "select subscribe(1, 'a customer', 'a subscription', 'an entry')".to_owned(),
+        format!("select record_status('{subscription}', null, 3, null, null, 30, 'an entry', 'a return')"),
+        format!("select claim_charge('{subscription}', 'o', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true)"),
+    ] {
+        most = most.max(rows_read(connection, &call).await);
+    }
+    (list, most)
+}
+
+#[tokio::test]
+async fn wrong_statistics_make_no_plan_quadratic() {
+    let some = "(select id from subscription order by id limit 1)";
+    let mut analysed = (0, 0);
+    for what in
+        ["analysed", "never analysed", "analysed when empty", "analysed amid a load", "analysed when there were many"]
+    {
+        let api = api_with_clubs().await;
+        // It plans its statements before there are any rows.
+        let mut old_session = connect(&api).await;
+        calls(&mut old_session, "nobody").await;
+        match what {
+            "analysed" => api.run(&format!("{} analyze", load(MANY))).await,
+            "analysed when empty" => api.run(&format!("analyze; {}", load(MANY))).await,
+            "analysed amid a load" => {
+                let mut loader = connect(&api).await;
+                let mut transaction = loader.begin().await.unwrap();
+                transaction.execute(AssertSqlSafe(load(MANY))).await.unwrap();
+                api.run("analyze").await;
+                transaction.commit().await.unwrap();
+            }
+            "analysed when there were many" => {
+                api.run(&format!(
+                    "{} analyze; delete from subscription_status_history; delete from subscription",
+                    load(MANY)
+                ))
+                .await;
+                api.run(&load(10)).await;
+            }
+            _ => api.run(&load(MANY)).await,
+        }
+        let subscription: String = api.ask(some).await;
+        let in_old = calls(&mut old_session, &subscription).await;
+        let in_new = calls(&mut connect(&api).await, &subscription).await;
+        report(&format!(
+            "rows read, {what}: by the list {} and {}, by another call at most {}",
+            in_new.0, in_old.0, in_new.1
+        ));
+        if what == "analysed" {
+            analysed = in_new;
+        }
+        for (list, most) in [in_old, in_new] {
+            assert!(list <= analysed.0 * 3 / 2, "{what}: {list} where {analysed:?} would do");
+            // Deleted rows under the same keys are counted too.
+            assert!(most <= 50, "{what}: {most}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_reads_a_long_history_only_a_few_times() {
+    let api = api_with_clubs().await;
+    let mut session = connect(&api).await;
+    for entries in [5_000, 10_000, 20_000] {
+        // Pauses, then all of their returns, and a cancellation that makes every return void.
+        api.run(&format!(
+            "truncate subscription_status_history, subscription;
+             insert into subscription values ('s', 1, 'c');
+             insert into subscription_status_history
+                select 'p-' || n, 's', 3, date '2020-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute'
+                from generate_series(1, {entries} / 2) n;
+             insert into subscription_status_history
+                select 'r-' || n, 's', 1, date '2021-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute',
+                    'Automatic return schedule'
+                from generate_series(1, {entries} / 2) n;
+             insert into subscription_status_history values ('c', 's', 2, '2020-12-31', '2020-12-31')"
+        ))
+        .await;
+        assert_eq!(api.ask::<i32>("select status_id from subscription_current_status").await, 2);
+        let (list, most) = calls(&mut session, "s").await;
+        report(&format!("rows read of {entries} entries: by the list {list}, by another call at most {most}"));
+        assert!(list <= 4 * entries && most <= 4 * entries, "{entries}: {list} {most}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_reads_only_the_clubs_of_its_subscriptions() {
+    let api = api_with_clubs().await;
+    api.run(
+        "insert into club (name) select 'club ' || n from generate_series(1, 5000) n;
+         insert into club_status_history
+            select 'c-' || id, id, 1, '2020-01-01' from club where id > 2;",
+    )
+    .await;
+    api.run(&load(MANY)).await;
+    let mut session = connect(&api).await;
+    let page = rows_read(&mut session, "select eligible_subscriptions(null, 101, 12000000, 60)").await;
+    report(&format!("rows read for a page of 100 with 5,000 clubs: {page}"));
+    assert!(page < 1500, "{page}");
+}
+
+#[tokio::test]
+async fn the_list_gives_up_when_its_time_is_over() {
+    let api = api_with_clubs().await;
+    // Several chunks. The first is read before the time is looked at.
+    api.run(&load(15_000)).await;
+    let mut session = connect(&api).await;
+    let gives_up = session.execute("select eligible_subscriptions(null, null, 12000000, 0)").await.unwrap_err();
+    assert_eq!(gives_up.as_database_error().and_then(|error| error.code()).as_deref(), Some("57014"), "{gives_up}");
+    assert_eq!(api.eligible().await.len(), 15_000 - 1_500);
+}

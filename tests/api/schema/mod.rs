@@ -1,0 +1,8 @@
+//! The migrations, the definitions that they make, and the rows that people write by hand.
+
+mod costs;
+mod current_status;
+mod manual_sql;
+mod migrations;
+mod random_statuses;
+mod sessions;
