@@ -5,6 +5,7 @@ const path = require('path');
 const Ajv = require('ajv');
 const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
+const billRun = require('./bill-run');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
@@ -49,6 +50,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     warnings.push(`${open}: \`operators.authorization\` of ${name} closes them`);
   }
   const origin = config.cors_allow_origin || '*';
+  const topic = alarms?.topic_arn || { Ref: 'AlarmTopic' };
 
   return {
     warnings,
@@ -62,13 +64,14 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       throttle: limits(operators, OPERATORS_LIMITS),
     },
     throttle: limits(config.throttle, LIMITS),
+    bill_run: billRun(config.bill_run, timezone(), alarms && topic),
     access_log: config.access_log,
     web_acl_arn: config.web_acl_arn,
     alarms: {
       enabled: Boolean(alarms),
       resources: alarms ? '${file(deploy/alarms.yml)}' : {},
       own_topic: alarms?.email ? '${file(deploy/alarm-topic.yml)}' : {},
-      topic: alarms?.topic_arn || { Ref: 'AlarmTopic' },
+      topic,
       email: alarms?.email,
     },
     /** The root certificate to put beside the binaries, or null. */
