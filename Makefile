@@ -52,7 +52,7 @@ package: .venv/installed node_modules/.package-lock.json
 # Packages two stages, has others judge their templates, and deploys both to an emulator that runs them.
 check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/installed \
 		contract/node_modules/.package-lock.json $(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
-	$(BESIDE_A_DATABASE) deploy/.venv/pytest/bin/pytest deploy
+	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
 .venv/installed: requirements.txt
 	@echo "packages: installing $< into .venv"

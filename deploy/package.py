@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from processes import ROOT
@@ -14,16 +15,29 @@ REGION = "us-east-1"
 
 DEFINITIONS = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
 FUNCTIONS = tuple(DEFINITIONS)
-# By function: the method and path of each that a route calls.
-ROUTES = {
-    name: (event["http"]["method"].upper(), event["http"]["path"])
+
+
+class Route(NamedTuple):
+    function: str
+    method: str
+    path: str
+    # Whether a page calls it; else an operator does.
+    has_cors: bool
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+ROUTES = [
+    Route(name, event["http"]["method"].upper(), event["http"]["path"], "cors" in event["http"])
     for name, definition in DEFINITIONS.items()
     for event in definition["events"]
     if "http" in event
-}
-# A page calls those that have CORS.
-FRONT_END = tuple(name for name in ROUTES if "cors" in DEFINITIONS[name]["events"][0]["http"])
-OPERATORS = tuple(name for name in ROUTES if name not in FRONT_END)
+]
+FRONT_END = [route for route in ROUTES if route.has_cors]
+OPERATORS = [route for route in ROUTES if not route.has_cors]
+# What the gateway serves: those, and what a browser asks before a page's call.
+METHODS = {(route.method, route.path) for route in ROUTES} | {("OPTIONS", route.path) for route in FRONT_END}
 
 
 def serverless(*arguments: str, configs: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from package import FRONT_END, FUNCTIONS, OPERATORS, REGION, ROUTES, Package
+from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route
 from processes import ROOT
 
 # Seconds.
@@ -55,31 +55,31 @@ def test_a_function_allows_the_configured_origin(name: str, package: Package) ->
 
 
 def test_there_are_these_routes_and_no_others(package: Package) -> None:
-    assert set(package.methods()) == {*ROUTES.values(), *(("OPTIONS", ROUTES[name][1]) for name in FRONT_END)}
+    assert set(package.methods()) == METHODS
 
 
-@pytest.mark.parametrize("name", ROUTES)
-def test_a_route_calls_its_function(name: str, package: Package) -> None:
-    uri = json.dumps(package.methods()[ROUTES[name]]["Integration"]["Uri"])
-    assert f'"{name.capitalize()}LambdaFunction"' in uri
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_a_route_calls_its_function(route: Route, package: Package) -> None:
+    uri = json.dumps(package.methods()[route.method, route.path]["Integration"]["Uri"])
+    assert f'"{route.function.capitalize()}LambdaFunction"' in uri
 
 
-@pytest.mark.parametrize("name", ROUTES)
-def test_prod_closes_the_operators_routes(name: str, package: Package) -> None:
-    closed = package.stage == "prod" and name in OPERATORS
-    assert package.methods()[ROUTES[name]]["AuthorizationType"] == ("AWS_IAM" if closed else "NONE")
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_prod_closes_the_operators_routes(route: Route, package: Package) -> None:
+    closed = package.stage == "prod" and route in OPERATORS
+    assert package.methods()[route.method, route.path]["AuthorizationType"] == ("AWS_IAM" if closed else "NONE")
 
 
 def test_open_operators_routes_are_a_warning(package: Package) -> None:
     assert ("anybody may call eligible and charge" in package.said) == (package.stage != "prod")
 
 
-@pytest.mark.parametrize("name", FRONT_END)
-def test_a_page_may_call_the_front_ends_routes(name: str, package: Package) -> None:
-    (answer,) = package.methods()["OPTIONS", ROUTES[name][1]]["Integration"]["IntegrationResponses"]
+@pytest.mark.parametrize("route", FRONT_END, ids=str)
+def test_a_page_may_call_the_front_ends_routes(route: Route, package: Package) -> None:
+    (answer,) = package.methods()["OPTIONS", route.path]["Integration"]["IntegrationResponses"]
     allowed = {key.rsplit("-", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
     assert allowed["Origin"] == f"'{package.config.get('cors_allow_origin', '*')}'"
-    assert "POST" in allowed["Methods"]
+    assert route.method in allowed["Methods"]
     assert allowed["Headers"] == "'content-type'"
 
 
@@ -119,7 +119,7 @@ def test_every_route_has_a_limit_and_closed_ones_theirs(package: Package) -> Non
     }
     if package.stage == "prod":
         throttle, operators = package.config["throttle"], package.config["operators"]
-        closed = {(ROUTES[name][0], "/" + ROUTES[name][1].replace("/", "~1")) for name in OPERATORS}
+        closed = {(route.method, "/" + route.path.replace("/", "~1")) for route in OPERATORS}
         expected = dict.fromkeys(closed, (operators["rate_limit"], operators["burst_limit"]))
         assert limits == expected | {("*", "/*"): (throttle["rate_limit"], throttle["burst_limit"])}
     else:
