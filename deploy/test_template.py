@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 
 import pytest
 from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route
@@ -121,6 +122,17 @@ def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Pac
         problem = json.loads(answer["ResponseTemplates"]["application/json"])
         assert problem["instance"] == "urn:uuid:$context.requestId"
         assert str(problem.get("status", "")) == answer.get("StatusCode", "")
+
+
+def test_the_document_has_the_gateways_codes(packages: dict[str, Package]) -> None:
+    answers = [answer for package in packages.values() for answer in package.all("AWS::ApiGateway::GatewayResponse")]
+    made = defaultdict(set)
+    for answer in answers:
+        code = json.loads(answer["ResponseTemplates"]["application/json"])["code"]
+        made[code].add(answer.get("StatusCode") or f"other {answer['ResponseType'][-3:].lower()}")
+    document = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
+    rows = re.findall(r"^ +\| `(\w+)` \| ((?:other )?\d[\w, ]*) \|", document, re.MULTILINE)
+    assert {code: set(statuses.split(", ")) for code, statuses in rows} == made
 
 
 def test_the_deployment_has_all_of_the_gateway_in_it(package: Package) -> None:

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use api_tests::Call;
+use chrono_tz::Tz;
 use club_core::{
     caller::Caller,
     clock::Budget,
@@ -280,7 +281,8 @@ impl Statements {
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
         let page = Page { after, limit: Some(limit) };
-        page.read(&self.database, Budget::new(TIME)).await.expect("a page").next_after
+        let (eligible, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
+        eligible.next_after
     }
 }
 

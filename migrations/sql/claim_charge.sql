@@ -12,6 +12,8 @@ create function claim_charge(
     seconds_to_deadline double precision,
     -- Whether there is time to call out at all.
     may_call_out boolean,
+    -- The first day of the month that the caller means; any month, if null.
+    expected_month date default null,
     out verdict text,
     -- The month's live attempt: the one that was claimed, or the one that decided the verdict.
     out held_attempt_id uuid,
@@ -34,7 +36,7 @@ create function claim_charge(
     #variable_conflict use_column
     declare
         moment constant timestamptz := billing_now();
-        this_month constant date := date_trunc('month', moment at time zone billing_timezone);
+        this_month constant date := current_billing_month(billing_timezone);
         facts record;
         locked boolean := false;
     begin
@@ -87,6 +89,7 @@ create function claim_charge(
             -- The first line that fits decides, in the order of the contract.
             verdict := case
                 when facts.id is null then 'subscription_not_found'
+                when facts.month <> expected_month then 'month_mismatch'
                 when facts.by_another and facts.own_live is not true then 'request_id_reused'
                 when facts.month < this_month and facts.own_live is not true then 'request_id_reused'
                 when facts.state = 'charged' then 'already_charged'

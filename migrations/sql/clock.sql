@@ -6,3 +6,7 @@ comment on function billing_now() is 'The one clock: every decision about time a
 create function utc_now() returns timestamp language sql stable
     as $$ select billing_now() at time zone 'UTC' $$;
 comment on function utc_now() is 'The one clock as the approved tables write it: naive, meaning UTC.';
+
+create function current_billing_month(billing_timezone text) returns date language sql stable
+    as $$ select date_trunc('month', billing_now() at time zone billing_timezone)::date $$;
+comment on function current_billing_month(text) is 'The first day of the month that it is in this time zone.';

@@ -17,6 +17,6 @@ def downgrade() -> None:
     op.execute(
         """
         drop function settle_charge(uuid, uuid, text, smallint, text);
-        drop function claim_charge(varchar, varchar, uuid, uuid, text, double precision, boolean);
+        drop function claim_charge(varchar, varchar, uuid, uuid, text, double precision, boolean, date);
         """
     )

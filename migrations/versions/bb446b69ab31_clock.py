@@ -16,6 +16,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
+        drop function current_billing_month(text);
         drop function utc_now();
         drop function billing_now();
         """

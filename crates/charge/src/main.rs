@@ -35,9 +35,10 @@ async fn main() -> Result<(), lambda_http::Error> {
 async fn charge(charging: Arc<Charging>, request: Request) -> Result<Reply, Error> {
     let subscription_id = SubscriptionId::parse(&http::path(&request, PATH, "id")?)?;
     let request_id = RequestId::parse(&http::path(&request, PATH, "request_id")?)?;
+    let expected_month = http::query(&request, "month").as_deref().map(BillingMonth::parse).transpose()?;
 
     let Charged { charge, already } =
-        charging.charge(subscription_id.clone(), request_id, http::time_left(&request)).await?;
+        charging.charge(subscription_id.clone(), request_id, expected_month, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::OK,

@@ -26,6 +26,8 @@ pub enum Error {
     ClubNotActive,
     #[error("This customer already has a subscription to this club.")]
     AlreadySubscribed { subscription_id: Option<String> },
+    #[error("The call's month is another than the one that was asked for. Nothing was sent.")]
+    MonthMismatch { month: String },
     #[error("Another call is charging this subscription right now.")]
     ChargeInProgress { retry_after: u64 },
     #[error("{}", outcome_unknown(*undecidable))]
@@ -71,6 +73,7 @@ impl Error {
             Self::SubscriptionNotFound => (StatusCode::NOT_FOUND, "subscription_not_found"),
             Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
             Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
+            Self::MonthMismatch { .. } => (StatusCode::CONFLICT, "month_mismatch"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::ChargeOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
             Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
@@ -87,6 +90,7 @@ impl Error {
     pub fn extra(&self) -> Extra<'_> {
         let mut extra = Extra::default();
         match self {
+            Self::MonthMismatch { month } => extra.month = Some(month),
             Self::ChargeInProgress { retry_after } => extra.retry_after = Some(*retry_after),
             Self::EcommerceUnavailable { retry_after } => extra.retry_after = Some(retry_after.unwrap_or(RETRY_AFTER)),
             Self::DatabaseUnavailable(_) => extra.retry_after = Some(RETRY_AFTER),
@@ -115,6 +119,9 @@ pub struct Extra<'a> {
     /// Seconds after which the same call is worth repeating. A header.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+    /// The call's month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month: Option<&'a str>,
     /// The request_id to repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,

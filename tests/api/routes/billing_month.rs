@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api_tests::{Api, Call};
+use ecommerce_stub::Behaviour;
 use serde_json::json;
 
 /// A subscription that has been active since 2000.
@@ -84,5 +85,69 @@ async fn environments_whose_clocks_differ_agree_on_the_month() {
     assert_eq!(api.platform.received().len(), 1);
     for answer in [one, two] {
         assert!(answer.text("month") == "2031-05" || answer.text("code") == "charge_in_progress", "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_says_the_month_in_which_it_was_read() {
+    for (zone, month) in [("UTC", "2026-12"), ("America/Sao_Paulo", "2026-11")] {
+        let api = Api::with(&[("BILLING_TIMEZONE", zone)]).await;
+        api.set_clock("'2026-12-01T00:00:00Z'::timestamptz").await;
+        let list = Call::get("/subscription/eligible");
+        let empty = api.call(list.clone()).await;
+        assert_eq!((empty.body.as_array().map(Vec::len), &*empty.headers["billing-month"]), (Some(0), month), "{zone}");
+        old_subscription(&api).await;
+        old_subscription(&api).await;
+        let page = api.call(list.query("limit", "1")).await;
+        assert!(page.headers.contains_key("link"));
+        assert_eq!((page.body.as_array().map(Vec::len), &*page.headers["billing-month"]), (Some(1), month), "{zone}");
+    }
+}
+
+fn charge_for(subscription: &str, request_id: &str, month: &str) -> Call {
+    Call::charge(subscription, request_id).query("month", month)
+}
+
+#[tokio::test]
+async fn a_call_for_another_month_charges_nothing() {
+    let api = Api::start().await;
+    let subscription = old_subscription(&api).await;
+    api.set_clock("'2026-12-01T00:00:00Z'::timestamptz").await;
+    for month in ["2026-11", "2027-01", "0000-01"] {
+        let answer = api.call(charge_for(&subscription, "o", month)).await;
+        assert_eq!(answer.refuses(409, "month_mismatch").text("month"), "2026-12");
+    }
+    assert!(api.platform.received().is_empty() && api.attempts().await.is_empty());
+
+    let charged = api.call(charge_for(&subscription, "o", "2026-12")).await;
+    assert_eq!((charged.status, charged.text("month")), (200, "2026-12"), "{charged:?}");
+}
+
+#[tokio::test]
+async fn the_call_s_month_is_that_of_the_request_id_s_first_use() {
+    let api = Api::start().await;
+    let (subscription, other) = (old_subscription(&api).await, old_subscription(&api).await);
+    api.set_clock("'2026-11-30T23:59:59Z'::timestamptz").await;
+    api.platform.behave_once(Behaviour::status(500));
+    api.charge(&subscription, "november").await.refuses(504, "charge_outcome_unknown");
+
+    api.set_clock("'2026-12-01T00:00:00Z'::timestamptz").await;
+    let answer = api.call(charge_for(&subscription, "november", "2026-12")).await;
+    assert_eq!(answer.refuses(409, "month_mismatch").text("month"), "2026-11");
+    assert_eq!(api.platform.received().len(), 1);
+    let repeated = api.call(charge_for(&subscription, "november", "2026-11")).await;
+    assert_eq!((repeated.status, repeated.text("month")), (200, "2026-11"), "{repeated:?}");
+
+    // In its place among the refusals: after an unknown subscription, before a request_id of another one.
+    api.call(charge_for("nobody", "o", "2026-11")).await.refuses(404, "subscription_not_found");
+    api.call(charge_for(&other, "november", "2026-11")).await.refuses(409, "month_mismatch");
+    api.call(charge_for(&other, "november", "2026-12")).await.refuses(422, "request_id_reused");
+}
+
+#[tokio::test]
+async fn a_malformed_month_is_refused() {
+    let api = Api::start().await;
+    for month in ["", "2026", "2026-1", "2026-13", "2026-11-01", "11-2026", "2026-11\0", "now"] {
+        api.call(charge_for("nobody", "o", month)).await.refuses(400, "invalid_request");
     }
 }

@@ -148,9 +148,12 @@ const CLAIM: &str = "
         'platform_order', platform_order, 'retry_after', retry_after
     )::text
     from jsonb_to_recordset($1::jsonb) as call(
-        number bigint, subscription_id text, request_id text, attempt_id uuid, token uuid, may_call_out boolean
+        number bigint, subscription_id text, request_id text, attempt_id uuid, token uuid, may_call_out boolean,
+        expected_month date
     ),
-    lateral claim_charge(call.subscription_id, call.request_id, call.attempt_id, call.token, 'UTC', 19, call.may_call_out)";
+    lateral claim_charge(
+        call.subscription_id, call.request_id, call.attempt_id, call.token, 'UTC', 19, call.may_call_out, call.expected_month
+    )";
 
 const SETTLE: &str = "
     select number, jsonb_build_object(
@@ -320,7 +323,7 @@ impl Trial {
 
     fn arguments(&self) -> Value {
         match self.transition.function {
-            Function::Claim(Claim { may_call_out, .. }) => json!({
+            Function::Claim(Claim { may_call_out, expected_month, .. }) => json!({
                 "function": "claim",
                 "number": self.number,
                 "subscription_id": self.subscription(0),
@@ -328,6 +331,7 @@ impl Trial {
                 "attempt_id": attempt_id(self.number, 0),
                 "token": self.token,
                 "may_call_out": may_call_out,
+                "expected_month": expected_month.map(month),
             }),
             Function::Settle { outcome, .. } => json!({
                 "function": "settle",

@@ -219,6 +219,12 @@ async fn every_broken_function_is_caught() {
             &[("coalesce(used.own_month, this_month)", "this_month")],
             "",
         ),
+        (
+            "a month that the caller did not mean",
+            "claim_charge",
+            &[("facts.month <> expected_month", "this_month <> expected_month")],
+            "",
+        ),
     ] {
         let api = Api::start().await;
         break_function(&api, function, parts).await;

@@ -110,12 +110,13 @@ pub enum Verdict {
     Undecidable,
     NotChargeable,
     NoTime,
+    MonthMismatch,
     RequestIdReused,
     SubscriptionNotFound,
 }
 
 impl Verdict {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Claimed,
         Self::AlreadyCharged,
         Self::InProgress,
@@ -123,6 +124,7 @@ impl Verdict {
         Self::Undecidable,
         Self::NotChargeable,
         Self::NoTime,
+        Self::MonthMismatch,
         Self::RequestIdReused,
         Self::SubscriptionNotFound,
     ];
@@ -137,6 +139,7 @@ impl Verdict {
             Self::Undecidable => "undecidable",
             Self::NotChargeable => "not_chargeable",
             Self::NoTime => "no_time",
+            Self::MonthMismatch => "month_mismatch",
             Self::RequestIdReused => "request_id_reused",
             Self::SubscriptionNotFound => "subscription_not_found",
         }
@@ -151,6 +154,16 @@ pub struct Claim {
     pub request: u8,
     pub condition: Condition,
     pub may_call_out: bool,
+    /// The month that the caller means.
+    pub expected_month: Option<u8>,
+}
+
+impl Claim {
+    /// For an active subscription and any month, with the time to call out.
+    pub fn new(call: u8, subscription: u8, request: u8) -> Self {
+        let condition = Condition::Active;
+        Self { call, subscription, request, condition, may_call_out: true, expected_month: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +247,8 @@ impl Database {
         // The first line that fits decides.
         let decided = if claim.condition == Condition::Absent {
             Some(Verdict::SubscriptionNotFound)
+        } else if claim.expected_month.is_some_and(|expected| expected != month) {
+            Some(Verdict::MonthMismatch)
         } else if !own_live && (by_another || month < self.month) {
             Some(Verdict::RequestIdReused)
         } else if let Some((_, live)) = live {

@@ -9,6 +9,7 @@
 //!   throttles it, or gives no answer, whether it took it or not. It may do so even if it knows the request_id.
 //! - One statement of a history can reach the database late, after its call has repeated it, continued or died; or never. This
 //!   covers a lost answer (the statement was executed) and a lost statement.
+//! - A claim is for any month, or for one that its caller names.
 //! - A claim finds the subscription active, cancelled, without a customer, or absent. That can change at any moment and any
 //!   number of times, so it is not part of the state. A deletion orphans the attempts; then the subscription is inserted
 //!   again. A state has the orphans of one deletion at a time.

@@ -10,13 +10,16 @@ use stateright::{Model, Property};
 use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, FRESH, Look, Token, Verdict};
 
 pub const REQUESTS: u8 = 2;
-/// What a claim finds: the subscription, and whether there is time to call out.
-const FOUND: [(Condition, bool); 5] = [
-    (Condition::Active, true),
-    (Condition::Active, false),
-    (Condition::Cancelled, true),
-    (Condition::Nameless, true),
-    (Condition::Absent, true),
+/// What a claim finds, and what its caller says: the subscription, whether there is time to call out, the month it is for.
+const FOUND: [(Condition, bool, Option<u8>); 8] = [
+    (Condition::Active, true, None),
+    (Condition::Active, true, Some(0)),
+    (Condition::Active, true, Some(1)),
+    (Condition::Active, false, None),
+    (Condition::Cancelled, true, None),
+    (Condition::Nameless, true, None),
+    (Condition::Absent, true, None),
+    (Condition::Absent, true, Some(1)),
 ];
 
 /// The protocol, or a broken variant of it.
@@ -131,13 +134,7 @@ pub enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A claim and its answer.
-    Claim {
-        call: u8,
-        subscription: u8,
-        request: u8,
-        condition: Condition,
-        may_call_out: bool,
-    },
+    Claim(Claim),
     /// The claim has no answer; it may be executed later, or never.
     LoseClaim {
         call: u8,
@@ -252,9 +249,9 @@ impl Protocol {
     }
 
     /// What a claim decides, and its call's next step.
-    fn claim(&self, state: &mut State, call: u8, condition: Condition, may_call_out: bool) {
-        let Call { subscription, request, step, .. } = state.calls[usize::from(call)];
-        let claim = Claim { call, subscription, request, condition, may_call_out };
+    fn claim(&self, state: &mut State, claim: Claim) {
+        let call = claim.call;
+        let step = state.calls[usize::from(call)].step;
         if self.rules.claims == Claims::InTwoSteps
             && let (Look::TakeOver(id), ..) = state.database.look(claim, self.rules.variant)
         {
@@ -316,7 +313,7 @@ impl Protocol {
             .map(|(_, attempt)| attempt.request)
             .collect();
         let mut charge = |request| {
-            let claim = Claim { call: FRESH, subscription, request, condition: Condition::Active, may_call_out: true };
+            let claim = Claim::new(FRESH, subscription, request);
             let claimed = database.claim(claim, self.rules.variant);
             match (claimed.verdict, claimed.held) {
                 (Verdict::Claimed, Some(held)) => {
@@ -371,8 +368,9 @@ impl Model for Protocol {
                                 sends(call, subscription, request, actions);
                                 continue;
                             }
-                            for (condition, may_call_out) in FOUND {
-                                actions.push(Action::Claim { call, subscription, request, condition, may_call_out });
+                            for (condition, may_call_out, expected_month) in FOUND {
+                                let claim = Claim::new(call, subscription, request);
+                                actions.push(Action::Claim(Claim { condition, may_call_out, expected_month, ..claim }));
                             }
                             if may_be_late {
                                 actions.push(Action::LoseClaim { call, subscription, request });
@@ -383,7 +381,7 @@ impl Model for Protocol {
                 Step::Claiming if self.is_locked(state, subscription) => {}
                 Step::Claiming => {
                     for condition in Condition::ALL {
-                        actions.push(Action::Claim { call, subscription, request, condition, may_call_out: true });
+                        actions.push(Action::Claim(Claim { condition, ..Claim::new(call, subscription, request) }));
                     }
                 }
                 Step::TakingOver(_) => actions.push(Action::TakeOver { call }),
@@ -397,8 +395,7 @@ impl Model for Protocol {
                 }
                 Step::Looked => sends(call, subscription, request, actions),
                 Step::Answered(_) if one.attempt.is_none() => {
-                    let condition = Condition::Active;
-                    actions.push(Action::Claim { call, subscription, request, condition, may_call_out: true });
+                    actions.push(Action::Claim(Claim::new(call, subscription, request)));
                 }
                 Step::Answered(_) => {
                     actions.push(Action::Settle { call });
@@ -447,13 +444,13 @@ impl Model for Protocol {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = *last;
         match action {
-            Action::Claim { call, subscription, request, condition, may_call_out } => {
-                let one = &mut state.calls[usize::from(call)];
+            Action::Claim(claim) => {
+                let one = &mut state.calls[usize::from(claim.call)];
                 let begins = one.step == Step::Idle;
-                (one.subscription, one.request) = (subscription, request);
-                self.claim(&mut state, call, condition, may_call_out);
-                // A claim that is refused at once changes nothing. The call can be used for another claim.
-                if begins && state.calls[usize::from(call)].step == Step::Over {
+                (one.subscription, one.request) = (claim.subscription, claim.request);
+                self.claim(&mut state, claim);
+                // A claim that is refused at once leaves no trace; the call can be used for another one.
+                if begins && state.calls[usize::from(claim.call)].step == Step::Over {
                     return None;
                 }
             }
@@ -467,7 +464,7 @@ impl Model for Protocol {
                 let Step::TakingOver(id) = state.calls[usize::from(call)].step else { return None };
                 state.database.take_over(id, call, self.rules.variant);
                 let Call { subscription, request, .. } = state.calls[usize::from(call)];
-                let claim = Claim { call, subscription, request, condition: Condition::Active, may_call_out: true };
+                let claim = Claim::new(call, subscription, request);
                 let claimed = state.database.claim(claim, self.rules.variant);
                 let one = &mut state.calls[usize::from(call)];
                 one.attempt = claimed.held;
@@ -512,10 +509,12 @@ impl Model for Protocol {
             }
             Action::ExecuteLate => {
                 let LateStatement::UnderWay { call, statement } = state.late else { return None };
-                // The call does not get the answer. If the subscription is not active, nothing is written.
+                // Nobody hears the answer. If the subscription is not active, or the month is another one, this writes nothing.
                 let unaware = state.calls[usize::from(call)];
                 match statement {
-                    Late::Claim => self.claim(&mut state, call, Condition::Active, true),
+                    Late::Claim => {
+                        self.claim(&mut state, Claim::new(call, unaware.subscription, unaware.request));
+                    }
                     Late::Settle(outcome) => self.settle(&mut state, call, outcome),
                 }
                 state.calls[usize::from(call)] = unaware;

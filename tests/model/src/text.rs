@@ -2,16 +2,22 @@
 
 use std::fmt;
 
-use crate::protocol::{Action, Order, Reply, State};
+use crate::{
+    database::Claim,
+    protocol::{Action, Order, Reply, State},
+};
 
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = |request: u8| char::from(b'a' + request);
         let number = |id: u8| id + 1;
         match *self {
-            Self::Claim { call, subscription, request, condition, may_call_out } => {
+            Self::Claim(Claim { call, subscription, request, condition, may_call_out, expected_month }) => {
                 let (call, subscription, request) = (number(call), number(subscription), letter(request));
                 write!(out, "call {call} claims for subscription {subscription} ({condition:?}) under {request}")?;
+                if let Some(month) = expected_month {
+                    write!(out, ", for month {}", number(month))?;
+                }
                 if may_call_out { Ok(()) } else { write!(out, ", without the time to send") }
             }
             Self::LoseClaim { call, subscription, request } => {

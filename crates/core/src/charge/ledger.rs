@@ -26,6 +26,8 @@ pub struct Claim {
     until_deadline: Duration,
     /// Whether there is time to call out. If not, nothing is claimed.
     may_call_out: bool,
+    /// Which the caller says; in another one, nothing is claimed.
+    expected_month: Option<BillingMonth>,
 }
 
 impl Claim {
@@ -35,9 +37,10 @@ impl Claim {
         timezone: Tz,
         until_deadline: Duration,
         may_call_out: bool,
+        expected_month: Option<BillingMonth>,
     ) -> Self {
         let (attempt_id, token) = (Uuid::new_v4(), Uuid::new_v4());
-        Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out }
+        Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out, expected_month }
     }
 
     /// Identifies this call as the holder of the attempt.
@@ -49,6 +52,8 @@ impl Claim {
 /// What a claim found and decided.
 pub struct Claimed {
     pub verdict: Verdict,
+    /// The call's.
+    pub month: BillingMonth,
     /// The month's live attempt; this call's own if the verdict is [`Verdict::Claimed`].
     pub live: Option<LiveAttempt>,
 }
@@ -86,11 +91,11 @@ impl Query for Claim {
 
     async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Claimed> {
         let row = sqlx::query!(
-            r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month, customer_store_id, store_sku,
-                   charged_at, platform_order, retry_after
+            r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month as "billing_month!",
+                   customer_store_id, store_sku, charged_at, platform_order, retry_after
                from claim_charge(
                    subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => $5,
-                   seconds_to_deadline => $6, may_call_out => $7
+                   seconds_to_deadline => $6, may_call_out => $7, expected_month => $8
                )"#,
             self.subscription_id.as_str(),
             self.request_id.as_str(),
@@ -98,25 +103,26 @@ impl Query for Claim {
             self.token,
             self.timezone.name(),
             self.until_deadline.as_secs_f64(),
-            self.may_call_out
+            self.may_call_out,
+            self.expected_month.map(BillingMonth::first_day)
         )
         .fetch_one(connection)
         .await?;
-        let live =
-            match (row.held_attempt_id, row.held_request_id, row.billing_month, row.customer_store_id, row.store_sku) {
-                (Some(id), Some(request_id), Some(month), Some(customer_id), Some(sku_id)) => Some(LiveAttempt {
-                    id,
-                    request_id: RequestId::parse(&request_id).map_err(decode)?,
-                    month: BillingMonth::of(month),
-                    customer_id,
-                    sku_id,
-                    charged_at: row.charged_at.map(Moment::from),
-                    order: order(row.platform_order),
-                    seconds_left: row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1),
-                }),
-                _ => None,
-            };
-        Ok(Claimed { verdict: row.verdict.parse().map_err(decode)?, live })
+        let month = BillingMonth::of(row.billing_month);
+        let live = match (row.held_attempt_id, row.held_request_id, row.customer_store_id, row.store_sku) {
+            (Some(id), Some(request_id), Some(customer_id), Some(sku_id)) => Some(LiveAttempt {
+                id,
+                request_id: RequestId::parse(&request_id).map_err(decode)?,
+                month,
+                customer_id,
+                sku_id,
+                charged_at: row.charged_at.map(Moment::from),
+                order: order(row.platform_order),
+                seconds_left: row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1),
+            }),
+            _ => None,
+        };
+        Ok(Claimed { verdict: row.verdict.parse().map_err(decode)?, month, live })
     }
 }
 

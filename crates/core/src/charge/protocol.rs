@@ -16,7 +16,7 @@ use crate::{
     config::{ConfigError, Settings},
     database::Database,
     lambda::State,
-    model::{RequestId, SubscriptionId},
+    model::{BillingMonth, RequestId, SubscriptionId},
 };
 
 /// Time that is kept after calling out: to settle, on a new connection if need be.
@@ -53,11 +53,12 @@ pub struct Charged {
 }
 
 impl Charging {
-    /// Charges a subscription for a month, at most once, within `time`.
+    /// Charges a subscription for a month, at most once, within `time`; only for `expected_month`, if there is one.
     pub async fn charge(
         &self,
         subscription_id: SubscriptionId,
         request_id: RequestId,
+        expected_month: Option<BillingMonth>,
         time: Budget,
     ) -> Result<Charged, Error> {
         // Runs from before the claim, so it ends before the attempt's deadline and leaves time to settle.
@@ -68,6 +69,7 @@ impl Charging {
             self.timezone,
             call_out.total() + TO_SETTLE,
             call_out.total() >= SHORTEST_CALL_OUT.min(self.platform.timeout()),
+            expected_month,
         );
 
         failpoint!("before_claim");
@@ -99,7 +101,7 @@ enum Decision {
 }
 
 /// What the call does next.
-fn decide(Claimed { verdict, live }: Claimed) -> Result<Decision, Error> {
+fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> {
     let held = |live: Option<LiveAttempt>| {
         live.ok_or_else(|| Error::Internal(format!("a claim ended as {verdict:?} without an attempt").into()))
     };
@@ -117,6 +119,7 @@ fn decide(Claimed { verdict, live }: Claimed) -> Result<Decision, Error> {
         }
         Verdict::NotChargeable => Err(Error::NotChargeable),
         Verdict::NoTime => Err(Error::EcommerceUnavailable { retry_after: None }),
+        Verdict::MonthMismatch => Err(Error::MonthMismatch { month: month.to_string() }),
         Verdict::RequestIdReused => Err(Error::RequestIdReused),
         Verdict::SubscriptionNotFound => Err(Error::SubscriptionNotFound),
     }

@@ -26,6 +26,8 @@ pub enum Verdict {
     NotChargeable,
     /// There is too little time to call out.
     NoTime,
+    /// The call's month is not the one that the caller means.
+    MonthMismatch,
     RequestIdReused,
     SubscriptionNotFound,
 }
@@ -70,6 +72,7 @@ impl FromStr for Verdict {
             "undecidable" => Self::Undecidable,
             "not_chargeable" => Self::NotChargeable,
             "no_time" => Self::NoTime,
+            "month_mismatch" => Self::MonthMismatch,
             "request_id_reused" => Self::RequestIdReused,
             "subscription_not_found" => Self::SubscriptionNotFound,
             other => return Err(UnknownWord(other.to_owned())),

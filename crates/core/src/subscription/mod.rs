@@ -6,6 +6,7 @@ mod page;
 mod status;
 mod subscribe;
 
+pub use eligible::Listing;
 pub use lookup::Subscription;
 pub use page::{Eligible, Page};
 pub use status::{Recorded, StatusChange};
