@@ -49,8 +49,10 @@ package: .venv/installed node_modules/.package-lock.json
 		$(if $(wildcard $(STAGE)_config.json),,--param configs=deploy/example)
 	@ls -l target/lambda/*.zip .serverless/*template*.json
 
-check-deploy: .venv/deploy-installed node_modules/.package-lock.json
-	$(PYTHON) deploy/check.py
+# Packages two stages, has others judge their templates, and deploys both to an emulator that runs them.
+check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/installed \
+		contract/node_modules/.package-lock.json $(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
+	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
 .venv/installed: requirements.txt
 	@echo "packages: installing $< into .venv"
@@ -58,8 +60,9 @@ check-deploy: .venv/deploy-installed node_modules/.package-lock.json
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/deploy-installed: deploy/requirements.txt .venv/installed
-	.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt
+deploy/.venv/%/installed: deploy/requirements/%.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json

@@ -3,6 +3,8 @@
 const { execFileSync } = require('child_process');
 const fs = require('fs');
 const path = require('path');
+const accessLog = require('./access-log');
+const gatewayResponses = require('./gateway-responses');
 const settings = require('./settings');
 
 const ROOT = path.resolve(__dirname, '..');
@@ -14,14 +16,14 @@ module.exports = class Deployment {
     this.serverless = serverless;
     this.log = log;
     if (serverless.processedInput.isHelpRequest) return;
-    const folder = [].concat(options.param || []).find((param) => param.startsWith('configs='));
+    const params = Object.fromEntries([].concat(options.param || []).map((param) => param.split(/=(.*)/s, 2)));
     // Before any ${stage:…} asks: else each of them would report what is wrong.
     this.settings = settings({
       stage: options.stage || 'dev',
-      // As in serverless.yml, which may not ask us for it.
+      // As in serverless.yml, which may not ask us for these two.
       region: options.region || process.env.AWS_REGION || 'us-east-1',
-      architecture: serverless.configurationInput.provider.architecture,
-      folder: path.resolve(folder ? folder.slice('configs='.length) : ROOT),
+      architecture: params.architecture || 'arm64',
+      folder: path.resolve(params.configs || ROOT),
       root: ROOT,
       environment: process.env,
       fail: (line) => {
@@ -85,22 +87,30 @@ module.exports = class Deployment {
   /** What the framework has no settings for. */
   finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
-    this.separateStage(Resources);
+    this.finishGateway(Resources);
     this.separateRole(Resources);
   }
 
-  /** A stage that its deployment makes cannot have settings: CloudFormation refuses them from the second time on. */
-  separateStage(resources) {
+  /** Its own answers, and a stage apart: CloudFormation refuses settings of one that a deployment makes, the second time. */
+  finishGateway(resources) {
     const [id, deployment] = Object.entries(resources).find(([, { Type }]) => Type === 'AWS::ApiGateway::Deployment');
     const { RestApiId, StageName } = deployment.Properties;
     delete deployment.Properties.StageName;
+    const { cors, throttle, operators, access_log, web_acl_arn } = this.settings;
+    const responses = gatewayResponses({ RestApiId, origin: cors.origin, signed: Boolean(operators.authorizer) });
+    Object.assign(resources, responses);
     // A deployment is a copy of what is there already.
-    deployment.DependsOn.push('GatewayRefusal', 'GatewayFailure');
-    const { throttle } = this.settings.operators;
+    deployment.DependsOn.push(...Object.keys(responses));
     const closed = this.serverless.service
       .getAllFunctions()
       .flatMap((name) => this.serverless.service.getFunction(name).events)
       .filter(({ http }) => http?.authorizer);
+    const limit = (HttpMethod, ResourcePath, { rate, burst }) => ({
+      HttpMethod,
+      ResourcePath,
+      ThrottlingRateLimit: rate,
+      ThrottlingBurstLimit: burst,
+    });
     resources.ApiGatewayStage = {
       Type: 'AWS::ApiGateway::Stage',
       Properties: {
@@ -108,14 +118,23 @@ module.exports = class Deployment {
         StageName,
         DeploymentId: { Ref: id },
         TracingEnabled: true,
-        MethodSettings: closed.map(({ http }) => ({
-          HttpMethod: http.method.toUpperCase(),
-          ResourcePath: `/~1${http.path.replace(/^\//, '').replaceAll('/', '~1')}`,
-          ThrottlingRateLimit: throttle.rate,
-          ThrottlingBurstLimit: throttle.burst,
-        })),
+        MethodSettings: [
+          limit('*', '/*', throttle),
+          ...closed.map(({ http }) => {
+            const path = `/~1${http.path.replace(/^\//, '').replaceAll('/', '~1')}`;
+            return limit(http.method.toUpperCase(), path, operators.throttle);
+          }),
+        ],
       },
     };
+    if (access_log) Object.assign(resources, accessLog(resources.ApiGatewayStage, this.serverless.service));
+    if (web_acl_arn) {
+      const stage = 'arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/stages/${ApiGatewayStage}';
+      resources.WebAclAssociation = {
+        Type: 'AWS::WAFv2::WebACLAssociation',
+        Properties: { ResourceArn: { 'Fn::Sub': [stage, { Api: RestApiId }] }, WebACLArn: web_acl_arn },
+      };
+    }
   }
 
   /** Charge's own, if only charge may read something. */

@@ -8,9 +8,10 @@ const layers = require('./secrets-extension.json');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
-/** Requests per second where the operators' routes are closed: 180,000 charges an hour, and no flood. */
-const RATE_LIMIT = 50;
-const BURST_LIMIT = 100;
+/** Requests per second of each route, so that the shop's page cannot use up what the account leaves the operators. */
+const LIMITS = { rate_limit: 100, burst_limit: 200 };
+/** Of each of the operators' routes where they are closed: 180,000 charges an hour, and no flood. */
+const OPERATORS_LIMITS = { rate_limit: 50, burst_limit: 100 };
 
 const isReference = (value) => value.startsWith('arn:');
 
@@ -39,7 +40,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   const ecommerce = platform();
   const ofDatabase = [database.db_password || ''].filter(isReference);
   const ofPlatform = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
-  for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn || '']) {
+  for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn, config.web_acl_arn]) {
     if (arn && arn.split(':')[3] !== region) fail(`${name} has an ARN of ${arn.split(':')[3]}, and this is ${region}`);
   }
   const authorization = operators.authorization || (production ? 'aws_iam' : 'none');
@@ -58,8 +59,11 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     concurrency: config.concurrency,
     operators: {
       authorizer: authorization === 'none' ? null : authorization,
-      throttle: { rate: operators.rate_limit || RATE_LIMIT, burst: operators.burst_limit || BURST_LIMIT },
+      throttle: limits(operators, OPERATORS_LIMITS),
     },
+    throttle: limits(config.throttle, LIMITS),
+    access_log: config.access_log,
+    web_acl_arn: config.web_acl_arn,
     alarms: {
       enabled: Boolean(alarms),
       resources: alarms ? '${file(deploy/alarms.yml)}' : {},
@@ -72,6 +76,11 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
+
+  function limits(chosen, usual) {
+    const { rate_limit: rate, burst_limit: burst } = { ...usual, ...chosen };
+    return { rate, burst };
+  }
 
   function read(from, file) {
     let content;

@@ -119,6 +119,8 @@ The functions log to {LOG}, and so does the build after a change
     | tee /dev/stderr | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
   curl -X POST {api.url}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 3, "interval": 30}}'
   curl -X POST {api.url}/subscription/$SUBSCRIPTION/status -d '{{"status_id": 1}}'
+  curl {api.url}/subscription/$SUBSCRIPTION
+  curl {api.url}/club
   curl {api.url}/subscription/eligible
   curl -X POST {api.url}/subscription/$SUBSCRIPTION/charge/$(date -u +%Y-%m).$SUBSCRIPTION
 

@@ -18,6 +18,45 @@ pub enum Gateway {
 
 pub const GATEWAYS: [Gateway; 3] = [Gateway::Rest, Gateway::Http, Gateway::FunctionUrl];
 
+/// How the gateway authenticates a customer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Authorizer {
+    /// A REST API's Cognito user pool.
+    UserPool,
+    /// A REST API's Lambda authorizer.
+    RestLambda,
+    /// An HTTP API's JWT authorizer.
+    Jwt,
+    /// An HTTP API's Lambda authorizer.
+    HttpLambda,
+}
+
+pub const AUTHORIZERS: [Authorizer; 4] =
+    [Authorizer::UserPool, Authorizer::RestLambda, Authorizer::Jwt, Authorizer::HttpLambda];
+
+impl Authorizer {
+    fn gateway(self) -> Gateway {
+        match self {
+            Self::UserPool | Self::RestLambda => Gateway::Rest,
+            Self::Jwt | Self::HttpLambda => Gateway::Http,
+        }
+    }
+
+    /// The event's `requestContext.authorizer`.
+    fn context(self, claims: Value) -> Value {
+        match self {
+            Self::UserPool => json!({ "claims": claims }),
+            Self::RestLambda => {
+                let mut context = json!({ "principalId": "a principal", "integrationLatency": 12 });
+                context.as_object_mut().expect("an object").extend(claims.as_object().expect("claims").clone());
+                context
+            }
+            Self::Jwt => json!({ "jwt": { "claims": claims, "scopes": null } }),
+            Self::HttpLambda => json!({ "lambda": claims }),
+        }
+    }
+}
+
 /// An HTTP call. The path is as it goes over the wire, percent-encoded.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -27,13 +66,24 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     pub body: Option<String>,
     pub base64: bool,
+    /// What the gateway's authorizer tells the function, or null.
+    authorizer: Value,
     method: &'static str,
 }
 
 impl Call {
     fn new(method: &'static str, path: impl Into<String>, body: Option<String>) -> Self {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Self { gateway: Gateway::Rest, path: path.into(), query: Vec::new(), headers, body, base64: false, method }
+        Self {
+            gateway: Gateway::Rest,
+            path: path.into(),
+            query: Vec::new(),
+            headers,
+            body,
+            base64: false,
+            authorizer: Value::Null,
+            method,
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
@@ -54,6 +104,13 @@ impl Call {
 
     pub fn via(mut self, gateway: Gateway) -> Self {
         self.gateway = gateway;
+        self
+    }
+
+    /// Through this authorizer and its gateway, with these claims.
+    pub fn authorized(mut self, authorizer: Authorizer, claims: Value) -> Self {
+        self.gateway = authorizer.gateway();
+        self.authorizer = authorizer.context(claims);
         self
     }
 
@@ -104,7 +161,7 @@ impl Call {
             .iter()
             .map(|(name, value)| (name.clone(), decode(value.as_str().unwrap_or_default()).into()))
             .collect();
-        match self.gateway {
+        let mut event = match self.gateway {
             Gateway::Rest => {
                 let (mut single, mut multi) = (Map::new(), Map::new());
                 for (name, value) in &self.query {
@@ -145,6 +202,10 @@ impl Call {
                     "body": self.body, "isBase64Encoded": self.base64
                 })
             }
+        };
+        if !self.authorizer.is_null() {
+            event["requestContext"]["authorizer"] = self.authorizer.clone();
         }
+        event
     }
 }

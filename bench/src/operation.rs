@@ -9,7 +9,7 @@ use club_core::{
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{NewSubscription, Page, StatusChange},
+    subscription::{NewSubscription, Page, StatusChange, Subscription},
 };
 use futures_util::TryStreamExt;
 use serde_json::json;
@@ -26,6 +26,8 @@ const TIME: Duration = Duration::from_secs(60);
 pub enum Operation {
     Subscribe,
     Status,
+    /// A subscription by its id.
+    Lookup,
     /// A page of [`SMALL_PAGE`] ids.
     Eligible,
     Charge,
@@ -35,8 +37,9 @@ pub enum Operation {
 
 impl Operation {
     /// One operation of each function.
-    pub const DIFFERENT: [Self; 4] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge];
-    pub const ALL: [Self; 5] = [Self::Subscribe, Self::Status, Self::Eligible, Self::Charge, Self::Replay];
+    pub const DIFFERENT: [Self; 5] = [Self::Subscribe, Self::Status, Self::Lookup, Self::Eligible, Self::Charge];
+    pub const ALL: [Self; 6] =
+        [Self::Subscribe, Self::Status, Self::Lookup, Self::Eligible, Self::Charge, Self::Replay];
 
     pub fn of(function: &str) -> Self {
         Self::ALL.into_iter().find(|operation| operation.function() == function).expect("a function")
@@ -50,6 +53,7 @@ impl Operation {
         match self {
             Self::Subscribe => "subscribe",
             Self::Status => "status",
+            Self::Lookup => "lookup",
             Self::Eligible => "eligible, a page of 100",
             Self::Charge => "charge",
             Self::Replay => "charge, replayed",
@@ -64,6 +68,7 @@ impl Operation {
                 format!("/subscription/{}/status", subject.subscription_id),
                 json!({ "status_id": 1, "details": "as it was" }),
             ),
+            Self::Lookup => Call::get(format!("/subscription/{}", subject.subscription_id)),
             Self::Eligible => page(SMALL_PAGE, None),
             Self::Charge | Self::Replay => Call::charge(&subject.subscription_id, &subject.request_id),
         }
@@ -154,6 +159,13 @@ impl Floor {
                 .await
                 .expect("the row");
             }
+            Operation::Lookup => {
+                query("select id, club_id, customer_store_id, create_date from subscription where id = $1")
+                    .bind(&subject.subscription_id)
+                    .fetch_one(connection)
+                    .await
+                    .expect("the subscription");
+            }
             Operation::Eligible => {
                 let ids: Vec<String> = query_scalar("select id from subscription order by id limit 100")
                     .fetch_all(connection)
@@ -218,6 +230,10 @@ impl Statements {
                     .record(&self.database, time)
                     .await
                     .expect("an entry");
+            }
+            Operation::Lookup => {
+                let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
+                Subscription::find(&subscription, &Caller::Anyone, &self.database, time).await.expect("a subscription");
             }
             Operation::Eligible => {
                 self.read(None, SMALL_PAGE).await;

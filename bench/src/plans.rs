@@ -44,12 +44,13 @@ enum Asked {
     Claim,
 }
 
-const ASKED: [Asked; 5] = [
+const ASKED: [Asked; 6] = [
     Asked::WholeList,
     Asked::Call(Operation::Eligible),
     Asked::Claim,
     Asked::Call(Operation::Subscribe),
     Asked::Call(Operation::Status),
+    Asked::Call(Operation::Lookup),
 ];
 
 /// The times of one kind of call.

@@ -46,7 +46,7 @@ struct Warm {
 impl Operation {
     fn bar(self) -> f64 {
         match self {
-            Self::Subscribe | Self::Status => 1.5,
+            Self::Subscribe | Self::Status | Self::Lookup => 1.5,
             Self::Eligible | Self::Replay => 2.0,
             Self::Charge => 1.3,
         }

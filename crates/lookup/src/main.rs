@@ -34,15 +34,14 @@ async fn main() -> Result<(), lambda_http::Error> {
 }
 
 async fn lookup(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
-    let time = http::time_left(&request);
+    let (caller, time) = (api.caller(&request)?, http::time_left(&request));
     match http::route(&request, &ROUTES)? {
         Route::Subscription => {
-            let caller = api.caller(&request)?;
             let id = SubscriptionId::parse(&http::path(&request, SUBSCRIPTION, "id")?)?;
             answer(&Subscription::find(&id, &caller, &api.database, time).await?, "no-store")
         }
         Route::Subscriptions => {
-            let customer = customer(api.caller(&request)?, http::query(&request, "customer_id"))?;
+            let customer = customer(caller, http::query(&request, "customer_id"))?;
             answer(&Subscription::of_customer(&customer, &api.database, time).await?, "no-store")
         }
         Route::Clubs => answer(&Club::active(&api.database, time).await?, "max-age=60"),

@@ -2,7 +2,9 @@
 
 mod billing_month;
 mod charge;
+mod customers;
 mod eligible;
+mod lookup;
 mod requests;
 mod router;
 mod secrets_and_tls;

@@ -21,6 +21,13 @@ async fn every_route_answers_every_gateway_with_and_without_a_slash() {
                 .call(Call::post(at(format!("/subscription/{id}/status")), json!({ "status_id": 1 })).via(gateway))
                 .await;
             assert_eq!(status.status, 200, "{gateway:?} {status:?}");
+            let found = api.call(Call::get(at(format!("/subscription/{id}"))).via(gateway)).await;
+            assert_eq!(found.text("id"), id, "{gateway:?} {found:?}");
+            let of_customer = Call::get(at("/subscription".to_owned())).via(gateway).query("customer_id", "c");
+            let list = api.call(of_customer).await;
+            assert!(list.body.as_array().unwrap().contains(&found.body), "{gateway:?} {list:?}");
+            let clubs = api.call(Call::get(at("/club".to_owned())).via(gateway)).await;
+            assert!(clubs.body.as_array().unwrap().iter().any(|active| active["id"] == club), "{gateway:?} {clubs:?}");
             let page =
                 Call::get(at("/subscription/eligible".to_owned())).via(gateway).query("limit", "1").query("after", "");
             let eligible = api.call(page).await;
@@ -43,6 +50,8 @@ async fn ids_of_any_characters_are_found_through_every_gateway() {
             let call = Call::post(format!("/subscription/{encoded}/status"), json!({ "status_id": 1 })).via(gateway);
             let answer = api.call(call).await;
             assert_eq!((answer.status, answer.text("subscription_id")), (200, id), "{gateway:?} {answer:?}");
+            let found = api.call(Call::get(format!("/subscription/{encoded}")).via(gateway)).await;
+            assert_eq!((found.status, found.text("id")), (200, id), "{gateway:?} {found:?}");
         }
     }
 }
@@ -57,6 +66,7 @@ async fn invalid_ids_in_paths_are_refused_through_every_gateway() {
             let call = Call::post(format!("/subscription/{id}/status"), json!({ "status_id": 1 })).via(gateway);
             api.call(call).await.refuses(400, "invalid_request");
             api.call(Call::charge(id, "o").via(gateway)).await.refuses(400, "invalid_request");
+            api.call(Call::get(format!("/subscription/{id}")).via(gateway)).await.refuses(400, "invalid_request");
         }
         for id in ["0", "-1", "x", "2147483648", "1%2E0", "%00", "1e3", "+1", "🍺", &"9".repeat(10_000)] {
             let call = Call::post(format!("/club/{id}/subscribe"), json!({ "customer_id": "c" })).via(gateway);

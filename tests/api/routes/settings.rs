@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fs, process::Stdio};
 
-use api_tests::{API_KEY, API_SECRET, Api, Call, Environment, database, environment, eventually, routes::functions};
+use api_tests::{
+    API_KEY, API_SECRET, Api, Call, Environment, database, environment, eventually, gateway::Authorizer,
+    routes::functions,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -137,6 +140,32 @@ async fn settings_come_from_the_file_of_the_scope_and_the_platforms_also_from_mo
 }
 
 #[tokio::test]
+async fn the_customers_claim_comes_from_the_file_and_is_sub_where_customers_are_authenticated() {
+    let api = Api::start().await;
+    let list = |claim: &str| Call::get("/subscription").authorized(Authorizer::UserPool, json!({ claim: "c" }));
+    for (customers, variable, claim) in [
+        (json!({ "authorization": "cognito" }), "", Some("sub")),
+        (json!({ "authorization": "lambda", "claim": "customer" }), "", Some("customer")),
+        (json!({ "claim": "customer" }), "", Some("customer")),
+        (json!({ "claim": "customer" }), "email", Some("email")),
+        (json!({ "authorization": "none" }), "", None),
+        (json!({ "authorization": "aws_iam" }), "", None),
+        (json!(null), "", None),
+    ] {
+        let config = json!({ "database": database::configuration(&api.database_url), "customers": customers });
+        let folder = folder(&[("local_config.json", &config)]);
+        let environment =
+            Environment::start_in(folder.path(), "lookup", &settings(&[("CUSTOMER_CLAIM", variable)])).await;
+        if let Some(claim) = claim {
+            assert_eq!(environment.call(&list(claim)).await.body, json!([]), "{customers} {variable}");
+            environment.call(&list("another")).await.refuses(401, "unauthenticated");
+        } else {
+            environment.call(&list("sub")).await.refuses(400, "invalid_request");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_configured_origin_is_on_every_answer() {
     let api = Api::with(&[("CORS_ALLOW_ORIGIN", "https://shop.example")]).await;
     let answers = [api.call(Call::get("/subscription/eligible")).await, api.status("x", json!({})).await];
@@ -166,6 +195,12 @@ async fn logs_are_json_without_secrets_or_customers() {
     quiet.call(&Call::subscribe(club, "the-customers-id")).await.refuses(409, "already_subscribed");
     eventually("it logs", async || quiet.log().contains("already_subscribed")).await;
     assert!(!quiet.log().contains("the-customers-id"), "{}", quiet.log());
+
+    let lookup = api.environment_with("lookup", &[("RUST_LOG", "info")]).await;
+    let list = Call::get("/subscription").query("customer_id", "the-customers-id");
+    assert_eq!(lookup.call(&list).await.body[0]["id"], subscription);
+    eventually("it logs", async || lookup.log().contains("answered")).await;
+    assert!(!lookup.log().contains("the-customers-id"), "{}", lookup.log());
 
     let lambdas = api
         .environment_with(

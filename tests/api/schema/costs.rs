@@ -62,6 +62,20 @@ async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) 
     (list, most)
 }
 
+/// The most rows that a lookup reads: of a subscription, of a customer, of the active clubs.
+async fn lookups(connection: &mut PgConnection, subscription: &str, customer: &str) -> i64 {
+    let mut most = 0;
+    for call in [
+        format!("select subscriptions('{subscription}', null, 60)"),
+        format!("select subscriptions('{subscription}', '{customer}', 60)"),
+        format!("select subscriptions(null, '{customer}', 60)"),
+        "select active_clubs()".to_owned(),
+    ] {
+        most = most.max(rows_read(connection, &call).await);
+    }
+    most
+}
+
 #[tokio::test]
 async fn wrong_statistics_make_no_plan_quadratic() {
     let some = "(select id from subscription order by id limit 1)";
@@ -73,6 +87,7 @@ async fn wrong_statistics_make_no_plan_quadratic() {
         // It plans its statements before there are any rows.
         let mut old_session = connect(&api).await;
         calls(&mut old_session, "nobody").await;
+        lookups(&mut old_session, "nobody", "nobody").await;
         match what {
             "analysed" => api.run(&format!("{} analyze", load(MANY))).await,
             "analysed when empty" => api.run(&format!("analyze; {}", load(MANY))).await,
@@ -95,7 +110,15 @@ async fn wrong_statistics_make_no_plan_quadratic() {
         }
         let subscription: String = api.ask(some).await;
         let in_old = calls(&mut old_session, &subscription).await;
-        let in_new = calls(&mut connect(&api).await, &subscription).await;
+        let mut new_session = connect(&api).await;
+        let in_new = calls(&mut new_session, &subscription).await;
+        let customer: String =
+            api.ask(&format!("select customer_store_id from subscription where id = '{subscription}'")).await;
+        for session in [&mut old_session, &mut new_session] {
+            let most = lookups(session, &subscription, &customer).await;
+            report(&format!("rows read, {what}: by a lookup at most {most}"));
+            assert!(most <= 50, "{what}: {most}");
+        }
         report(&format!(
             "rows read, {what}: by the list {} and {}, by another call at most {}",
             in_new.0, in_old.0, in_new.1
@@ -135,6 +158,62 @@ async fn a_call_reads_a_long_history_only_a_few_times() {
         report(&format!("rows read of {entries} entries: by the list {list}, by another call at most {most}"));
         assert!(list <= 4 * entries && most <= 4 * entries, "{entries}: {list} {most}");
     }
+}
+
+#[tokio::test]
+async fn a_lookup_passes_over_thousands_of_void_returns() {
+    let api = api_with_clubs().await;
+    let mut session = connect(&api).await;
+    const NEXT: &str = "select coalesce(next_effect_date::text, 'none') from subscriptions('s', null, 60)";
+    for entries in [5_000_i32, 10_000, 20_000] {
+        // Pauses, then all of their returns, which lie in the future; and a cancellation that makes every return void.
+        api.run(&format!(
+            "truncate subscription_status_history, subscription;
+             insert into subscription values ('s', 1, 'c');
+             insert into subscription_status_history
+                select 'p-' || n, 's', 3, date '2020-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute'
+                from generate_series(1, {entries} / 2) n;
+             insert into subscription_status_history
+                select 'r-' || n, 's', 1, date '2999-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute',
+                    'Automatic return schedule'
+                from generate_series(1, {entries} / 2) n;
+             insert into subscription_status_history values ('c', 's', 2, '2020-12-31', '2020-12-31')"
+        ))
+        .await;
+        assert_eq!(api.ask::<String>(NEXT).await, "none");
+        api.run("insert into subscription_status_history values ('a', 's', 1, '3000-01-01', '2020-12-31')").await;
+        assert_eq!(api.ask::<String>(NEXT).await, "3000-01-01 00:00:00");
+        let most = lookups(&mut session, "s", "c").await;
+        report(&format!("rows read of {entries} entries: by a lookup at most {most}"));
+        // Each question about a date reads the history; the questions are as many as halves, and a few more.
+        let questions = i64::from(entries.ilog2()) + 4;
+        assert!(most <= questions * i64::from(entries), "{entries}: {most}");
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_gives_up_when_its_time_is_over() {
+    let api = api_with_clubs().await;
+    api.run(
+        "insert into subscription values ('s', 1, 'c');
+         insert into subscription_status_history values
+            ('now', 's', 2, '2020-01-01', '2020-01-01', null), ('later', 's', 2, '2998-12-31', '2020-01-02', null),
+            ('void', 's', 1, '2999-01-01', '2020-01-01', 'Automatic return schedule'), ('last', 's', 1, '2999-12-31', '2020-01-01', null)"
+    ).await;
+    let mut session = connect(&api).await;
+    let gives_up = session.execute("select subscriptions('s', null, 0)").await.unwrap_err();
+    assert_eq!(gives_up.as_database_error().and_then(|error| error.code()).as_deref(), Some("57014"), "{gives_up}");
+}
+
+#[tokio::test]
+async fn a_customers_list_reads_only_that_customers_rows() {
+    let api = api_with_clubs().await;
+    api.run(&load(15_000)).await;
+    api.run("update subscription set customer_store_id = 'c' where id in (select id from subscription order by id limit 20)").await;
+    let mut session = connect(&api).await;
+    let read = rows_read(&mut session, "select subscriptions(null, 'c', 60)").await;
+    report(&format!("rows read for a customer's 20 subscriptions of 15,000: {read}"));
+    assert!(read <= 20 * 6, "{read}");
 }
 
 #[tokio::test]

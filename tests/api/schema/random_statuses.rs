@@ -53,6 +53,16 @@ fn entry_in_effect(history: &[Entry], now: i64) -> Option<&Entry> {
     (0..in_effect.len()).rfind(|place| !is_void(*place)).map(|place| in_effect[place])
 }
 
+fn status(history: &[Entry], now: i64) -> Option<i32> {
+    entry_in_effect(history, now).and_then(|entry| entry.status)
+}
+
+/// The first moment after `now` at which the status is another one, and that status.
+fn next_status(history: &[Entry], now: i64) -> (Option<i32>, Option<i64>) {
+    let next = (now + 1..=LAST_MOMENT).find(|later| status(history, *later) != status(history, now));
+    (next.and_then(|next| status(history, next)), next)
+}
+
 #[tokio::test]
 async fn the_list_and_the_definition_agree_with_the_model() {
     let mut random = TestRunner::new_with_rng(Config::default(), random("random statuses").1);
@@ -99,20 +109,27 @@ async fn the_list_and_the_definition_agree_with_the_model() {
         sqlx::query(sqlx::AssertSqlSafe(insert)).bind(json!(rows).to_string()).execute(&api.sql).await.unwrap();
     }
 
-    let mut doubtful = 0;
+    let (mut doubtful, mut scheduled) = (0, 0);
     for now in -1..=LAST_MOMENT {
         api.set_clock(&format!("({}) at time zone 'UTC'", moment(&format!("({now})")))).await;
-        let found: Vec<(String, Option<String>)> = sqlx::query_as(
-            "select s.id, entry_id from subscription s left join lateral subscription_status_at(s.id, utc_now()) on true",
+        let found: Vec<(String, Option<String>, Option<i32>, Option<i64>)> = sqlx::query_as(
+            "select s.id, entry_id, next.status_id,
+                (extract(epoch from next.effect_date - timestamp '2020-01-01') * 1000)::bigint
+             from subscription s
+             left join lateral subscription_status_at(s.id, utc_now()) current on true
+             cross join lateral subscription_next_status(s.id, current.status_id, utc_now(), 60) next",
         )
         .fetch_all(&api.sql)
         .await
         .unwrap();
-        let found: HashMap<_, _> = found.into_iter().collect();
+        let found: HashMap<_, _> = found.into_iter().map(|(id, entry, next, from)| (id, (entry, next, from))).collect();
         let mut eligible = BTreeSet::new();
         for (id, club, history) in &population {
             let entry = entry_in_effect(history, now);
-            assert_eq!(found[id].as_deref(), entry.map(|entry| &*entry.id), "at {now}: {history:?}");
+            let (found_entry, next, from) = &found[id];
+            assert_eq!(found_entry.as_deref(), entry.map(|entry| &*entry.id), "at {now}: {history:?}");
+            assert_eq!((*next, *from), next_status(history, now), "after {now}: {history:?}");
+            scheduled += usize::from(from.is_some());
             if entry.is_some_and(|entry| entry.status == Some(1)) {
                 eligible.extend(club.filter(|club| *club != 3).map(|_| id.as_str()));
             }
@@ -129,4 +146,6 @@ async fn the_list_and_the_definition_agree_with_the_model() {
     }
     report(&format!("random statuses: a void return was passed over {doubtful} times"));
     assert!(doubtful > 100, "too few void returns to tell anything");
+    report(&format!("random statuses: the status became another one {scheduled} times"));
+    assert!(scheduled > 10_000, "too few scheduled statuses to tell anything");
 }

@@ -1,0 +1,131 @@
+"""What the checks share: the example's packages, an emulator of AWS, and the stages deployed to it."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+from botocore.credentials import Credentials
+from emulator import Emulator, emulating
+from local_api import target_directory
+from package import EXAMPLE, Package
+from processes import ROOT, running
+from stage import Database, Platform, Stage
+from with_api import free_ports
+
+REPORT: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
+    return {stage: Package(stage, tmp_path_factory.mktemp(stage)) for stage in ("prod", "dev")}
+
+
+@pytest.fixture(scope="session")
+def dev(packages: dict[str, Package]) -> Package:
+    """Of a configuration that has nothing but a database."""
+    return packages["dev"]
+
+
+@pytest.fixture(scope="session")
+def prod(packages: dict[str, Package]) -> Package:
+    """Of a configuration that has everything."""
+    return packages["prod"]
+
+
+@pytest.fixture(params=["prod", "dev"])
+def package(request: pytest.FixtureRequest, packages: dict[str, Package]) -> Package:
+    return packages[request.param]
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with emulating(tmp_path_factory.mktemp("emulator")) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    subprocess.run(["cargo", "build", "--locked", "-p", "ecommerce-stub"], cwd=ROOT, check=True)
+    (port,) = free_ports(1)
+    credentials = {"ECOMMERCE_API_KEY": "the key", "ECOMMERCE_API_SECRET": "the secret"}
+    command = [target_directory() / "debug/ecommerce-stub", str(port)]
+    with running(command, credentials, signal.SIGINT, stdout=subprocess.DEVNULL):
+        yield Platform(f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="session", params=["dev", "prod"])
+def stage(
+    request: pytest.FixtureRequest, emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Deployed, with a club that is active."""
+    name = request.param
+    database = Database(os.environ["TEST_DATABASE_URL"], f"deployed_{name}")
+    config = {"dev": dev_config, "prod": prod_config}[name](emulator, platform, database)
+    stage = Stage(name, config, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
+    stage.migrate(password="not asked for")
+    database.run(
+        "insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713);"
+        " insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)"
+        " values ('active', 1, 1, utc_now(), utc_now()), ('closed', 2, 2, utc_now(), utc_now())"
+    )
+    stage.deploy()
+    yield stage
+    REPORT.append(f"{name}: deployed, {stage.requests_sent} requests through its gateway and those of the judges")
+
+
+def dev_config(_: Emulator, platform: Platform, database: Database) -> dict:
+    keys = {"api_key": "the key", "api_secret": "the secret"}
+    return {"database": database.block, "ecommerce": {"base_url": platform.url, **keys}}
+
+
+def prod_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
+    """The example's, with what the emulator has in place of what AWS would."""
+    config = json.loads((EXAMPLE / "prod_config.json").read_text(encoding="utf-8"))
+    secrets, parameters = emulator.client("secretsmanager"), emulator.client("ssm")
+    password = secrets.create_secret(Name="beer-club/prod", SecretString=json.dumps({"password": "not asked for"}))
+    ecommerce = {"base_url": platform.url}
+    for key, value in (("api_key", "the key"), ("api_secret", "the secret")):
+        name = f"/beer-club/prod/{key}"
+        parameters.put_parameter(Name=name, Value=value, Type="SecureString")
+        ecommerce[key] = parameters.get_parameter(Name=name)["Parameter"]["ARN"]
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as layer:
+        layer.writestr("extensions/parameters-and-secrets", "emulator.py has it")
+    published = emulator.client("lambda").publish_layer_version(
+        LayerName="parameters-and-secrets", Content={"ZipFile": content.getvalue()}
+    )
+    config["database"] |= database.block | {"db_password": f"{password['ARN']}:password::"}
+    config["ecommerce"] |= ecommerce
+    config["secrets_extension_arn"] = published["LayerVersionArn"]
+    return config
+
+
+def caller(emulator: Emulator, name: str, actions: list[str]) -> Credentials:
+    """Of somebody who may do just this."""
+    iam = emulator.client("iam")
+    iam.create_user(UserName=name)
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+@pytest.fixture(scope="session")
+def operator(emulator: Emulator) -> Credentials:
+    return caller(emulator, "operator", ["execute-api:Invoke"])
+
+
+@pytest.fixture(scope="session")
+def stranger(emulator: Emulator) -> Credentials:
+    return caller(emulator, "stranger", ["s3:ListAllMyBuckets"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in REPORT:
+        terminalreporter.write_line(line)

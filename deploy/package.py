@@ -1,0 +1,83 @@
+"""A stage's package, as `serverless package` makes it: its template and its zips."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from processes import ROOT
+
+EXAMPLE = ROOT / "deploy/example"
+REGION = "us-east-1"
+
+DEFINITIONS = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
+FUNCTIONS = tuple(DEFINITIONS)
+
+
+class Route(NamedTuple):
+    function: str
+    method: str
+    path: str
+    # Whether a page calls it; else an operator does.
+    has_cors: bool
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+ROUTES = [
+    Route(name, event["http"]["method"].upper(), event["http"]["path"], "cors" in event["http"])
+    for name, definition in DEFINITIONS.items()
+    for event in definition["events"]
+    if "http" in event
+]
+FRONT_END = [route for route in ROUTES if route.has_cors]
+OPERATORS = [route for route in ROUTES if not route.has_cors]
+# What the gateway serves: those, and what a browser asks before a page's call.
+METHODS = {(route.method, route.path) for route in ROUTES} | {("OPTIONS", route.path) for route in FRONT_END}
+
+
+def serverless(*arguments: str, configs: Path, **environment: str) -> subprocess.CompletedProcess:
+    """With the configuration's settings of the platform and this AWS, whatever the caller's environment has."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ECOMMERCE_"))}
+    command = [ROOT / "node_modules/.bin/serverless", *arguments, "--param", f"configs={configs}"]
+    return subprocess.run(command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=False)
+
+
+class Package:
+    def __init__(self, stage: str, folder: Path) -> None:
+        done = serverless("package", "--stage", stage, "--package", str(folder), configs=EXAMPLE)
+        assert done.returncode == 0, f"stage {stage} cannot be packaged:\n{done.stdout}{done.stderr}"
+        self.stage, self.said = stage, done.stdout + done.stderr
+        self.config = json.loads((EXAMPLE / f"{stage}_config.json").read_text(encoding="utf-8"))
+        self.templates = sorted(folder.glob("cloudformation-template-*.json"))
+        self.resources = json.loads((folder / "cloudformation-template-update-stack.json").read_text())["Resources"]
+        # The next package replaces them where they are.
+        self.zips = {name: Path(shutil.copy(ROOT / f"target/lambda/{name}.zip", folder)) for name in FUNCTIONS}
+
+    def all(self, kind: str) -> list[dict]:
+        return [r["Properties"] for r in self.resources.values() if r["Type"] == kind]
+
+    def one(self, kind: str) -> dict:
+        (found,) = self.all(kind)
+        return found
+
+    def function(self, name: str) -> dict:
+        return self.resources[f"{name.capitalize()}LambdaFunction"]["Properties"]
+
+    def methods(self) -> dict[tuple[str, str], dict]:
+        """By method and path."""
+        return {(m["HttpMethod"], self._path(m["ResourceId"])): m for m in self.all("AWS::ApiGateway::Method")}
+
+    def _path(self, reference: dict) -> str:
+        if "Ref" not in reference:
+            return ""
+        resource = self.resources[reference["Ref"]]["Properties"]
+        return f"{self._path(resource['ParentId'])}/{resource['PathPart']}"
+
+    def statements(self, role: str) -> list[dict]:
+        policies = self.resources[role]["Properties"]["Policies"]
+        return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]

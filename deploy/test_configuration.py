@@ -1,0 +1,72 @@
+"""What is missing or wrong in a configuration is one line, and nothing is built."""
+
+import json
+from pathlib import Path
+
+import pytest
+from package import EXAMPLE, serverless
+
+GOOD = json.loads((EXAMPLE / "dev_config.json").read_text(encoding="utf-8"))
+
+
+def without(key: str) -> dict:
+    return {"database": {k: v for k, v in GOOD["database"].items() if k != key}}
+
+
+def database(**changes: object) -> dict:
+    return {"database": GOOD["database"] | changes}
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (None, "dev_config.json is missing: copy model_config.json to it and fill in `database`"),
+        ("{", "dev_config.json is not JSON"),
+        ("[]", "dev_config.json: it must be an object"),
+        ({}, "dev_config.json has no `database`: see model_config.json"),
+        (without("db_host"), "dev_config.json has no `database.db_host`: see model_config.json"),
+        (database(db_user=""), "dev_config.json has no `database.db_user`: see model_config.json"),
+        (database(db_port="x"), "`database.db_port` must be a port number"),
+        (database(sslmode="on"), "`database.sslmode` must be disable, "),
+        (database(sslrootcert="nowhere.pem"), "there is no nowhere.pem"),
+        (database(sslrootcert="../root.pem"), "`database.sslrootcert` must be a path in the project's folder"),
+        (database(sslrootcert="README.md"), "README.md (`database.sslrootcert`) is not a certificate"),
+        (database(db_password="arn:aws:s3:::x"), "`database.db_password` must be a value, or the full ARN"),
+        (database(db_password="arn:aws:ssm:eu-west-1:1:parameter/x"), "an ARN of eu-west-1, and this is us-east-1"),
+        (GOOD | {"vpc": {"subnet_ids": ["subnet-1"]}}, "dev_config.json has no `vpc.security_group_ids`"),
+        (GOOD | {"concurrency": {"chrage": 1}}, "there is no such setting as `concurrency.chrage`"),
+        (GOOD | {"operators": {"authorization": "iam"}}, "`operators.authorization` must be aws_iam or none"),
+        (GOOD | {"throttle": {"rate_limit": 0}}, "`throttle.rate_limit` must be a number of requests from 1 to 10000"),
+        (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
+        (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),
+        (
+            GOOD | {"web_acl_arn": "arn:aws:wafv2:eu-west-1:1:regional/webacl/shop/1"},
+            "an ARN of eu-west-1, and this is us-east-1",
+        ),
+        (GOOD | {"cors_allow_origin": "shop.example.com"}, "`cors_allow_origin` must be one origin, or *"),
+        (GOOD | {"billing_timezone": "Mars"}, "`billing_timezone` must be an IANA name"),
+        (GOOD | {"billing_timezone": "${env:HOME}"}, "no value may have ${ in it"),
+        (GOOD | {"alarms": {}}, "`alarms` must be an object with either `topic_arn` or `email`"),
+        (GOOD | {"ecommerce": {"base_url": "https://e"}}, "ECOMMERCE_API_KEY is not set, and dev_config.json has no"),
+        (GOOD | {"ecommerce": {"timeout_ms": 20001}}, "`ecommerce.timeout_ms` must be a number of milliseconds"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(config: dict | str | None, line: str, tmp_path: Path) -> None:
+    if config is not None:
+        text = config if isinstance(config, str) else json.dumps(config)
+        (tmp_path / "dev_config.json").write_text(text, encoding="utf-8")
+    refuses("dev", tmp_path, line)
+
+
+def test_another_stages_configuration_is_named() -> None:
+    refuses("pord", EXAMPLE, "pord_config.json is missing (there is dev_config.json, prod_config.json)")
+
+
+def refuses(stage: str, folder: Path, line: str) -> None:
+    done = serverless("package", "--stage", stage, configs=folder)
+    assert done.returncode != 0
+    # The notice of versions goes to the other stream.
+    _, _, said = done.stdout.partition("Error:\n")
+    (only,) = [text for text in said.splitlines() if text.strip()]
+    assert line in only
+    assert "Building" not in done.stdout + done.stderr, "it was built before the configuration was read"

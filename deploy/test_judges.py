@@ -1,0 +1,35 @@
+"""Judges of the templates that others wrote."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from package import Package
+from processes import ROOT
+
+# What is only there if the configuration asks for it: the access log and the network.
+CONFIG = yaml.safe_load((ROOT / "deploy/checkov.yaml").read_text(encoding="utf-8"))
+OPTIONAL = ("CKV_AWS_76", "CKV_AWS_117")
+# Rules of cfn-lint-serverless that do not hold here: the schedule's next call counts again what a failed one did not
+# (ES4000, ES1007), and an alarm that cannot be mailed is in CloudWatch nevertheless (ES7000).
+SKIPPED = ("ES1007", "ES4000", "ES7000")
+
+
+def judge(*command: object) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_cfn_lint_finds_nothing(package: Package) -> None:
+    cfn_lint = Path(sys.executable).parent / "cfn-lint"
+    rules = ["--append-rules", "cfn_lint_serverless.rules", "--ignore-checks", *SKIPPED]
+    judge(cfn_lint, *rules, "--", *package.templates)
+
+
+def test_checkov_finds_nothing(package: Package) -> None:
+    skipped = [*CONFIG["skip-check"], *(OPTIONAL if package.stage == "dev" else ())]
+    checkov = ROOT / "deploy/.venv/checkov/bin/checkov"
+    judge(
+        checkov, "--config-file", "deploy/checkov.yaml", "--skip-check", ",".join(skipped), "-f", package.templates[-1]
+    )

@@ -1,0 +1,318 @@
+"""What CloudFormation is told: read from the template, for each stage of the example."""
+
+import json
+import re
+from collections import defaultdict
+
+import pytest
+from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route
+from processes import ROOT
+
+# Seconds.
+GATEWAY_TIMEOUT = 29
+LONGEST_CALL_OUT = 20
+TO_SETTLE = 4
+EACH_FUNCTION = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+@EACH_FUNCTION
+def test_each_function_has_a_zip_of_its_name(name: str, package: Package) -> None:
+    assert package.function(name)["Code"]["S3Key"].rsplit("/", 1)[1] == f"{name}.zip"
+
+
+def test_nothing_else_is_a_function(package: Package) -> None:
+    assert len(package.all("AWS::Lambda::Function")) == len(FUNCTIONS)
+
+
+@EACH_FUNCTION
+def test_a_function_runs_as_it_should(name: str, package: Package) -> None:
+    function = package.function(name)
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    assert (function["Runtime"], function["Architectures"]) == ("provided.al2023", ["arm64"])
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert function["Timeout"] < GATEWAY_TIMEOUT, "it may run for longer than the gateway waits"
+    assert function["MemorySize"] >= 256, "a TLS handshake would be slow"
+    logs = package.resources[f"{name.capitalize()}LogGroup"]["Properties"]
+    assert logs.get("RetentionInDays"), "its log is kept for ever"
+
+
+def test_charge_has_time_to_settle(package: Package) -> None:
+    assert package.function("charge")["Timeout"] >= LONGEST_CALL_OUT + TO_SETTLE + 2
+
+
+def test_eligible_has_memory_for_its_longest_answer(package: Package) -> None:
+    assert package.function("eligible")["MemorySize"] >= 512
+
+
+@EACH_FUNCTION
+def test_only_charge_knows_the_platform(name: str, package: Package) -> None:
+    assert ("ECOMMERCE_API_SECRET" in package.function(name)["Environment"]["Variables"]) == (name == "charge")
+
+
+@EACH_FUNCTION
+def test_a_function_allows_the_configured_origin(name: str, package: Package) -> None:
+    origin = package.config.get("cors_allow_origin", "*")
+    assert package.function(name)["Environment"]["Variables"]["CORS_ALLOW_ORIGIN"] == origin
+
+
+def test_there_are_these_routes_and_no_others(package: Package) -> None:
+    assert set(package.methods()) == METHODS
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_a_route_calls_its_function(route: Route, package: Package) -> None:
+    uri = json.dumps(package.methods()[route.method, route.path]["Integration"]["Uri"])
+    assert f'"{route.function.capitalize()}LambdaFunction"' in uri
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_prod_closes_the_operators_routes(route: Route, package: Package) -> None:
+    closed = package.stage == "prod" and route in OPERATORS
+    assert package.methods()[route.method, route.path]["AuthorizationType"] == ("AWS_IAM" if closed else "NONE")
+
+
+def test_open_operators_routes_are_a_warning(package: Package) -> None:
+    assert ("anybody may call eligible and charge" in package.said) == (package.stage != "prod")
+
+
+@pytest.mark.parametrize("route", FRONT_END, ids=str)
+def test_a_page_may_call_the_front_ends_routes(route: Route, package: Package) -> None:
+    (answer,) = package.methods()["OPTIONS", route.path]["Integration"]["IntegrationResponses"]
+    allowed = {key.rsplit("-", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
+    assert allowed["Origin"] == f"'{package.config.get('cors_allow_origin', '*')}'"
+    assert route.method in allowed["Methods"]
+    assert allowed["Headers"] == "'content-type'"
+
+
+def test_the_gateway_is_regional_and_compresses(package: Package) -> None:
+    api = package.one("AWS::ApiGateway::RestApi")
+    assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert api["MinimumCompressionSize"]
+
+
+def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Package) -> None:
+    origin = package.config.get("cors_allow_origin", "*")
+    answers = {answer["ResponseType"]: answer for answer in package.all("AWS::ApiGateway::GatewayResponse")}
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED", "ACCESS_DENIED", "REQUEST_TOO_LARGE"} <= set(answers)
+    for answer in answers.values():
+        headers = {key.rsplit(".", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
+        assert headers["Access-Control-Allow-Origin"] == f"'{origin}'"
+        assert headers["Content-Type"] == "'application/problem+json'"
+        problem = json.loads(answer["ResponseTemplates"]["application/json"])
+        assert problem["instance"] == "urn:uuid:$context.requestId"
+        assert str(problem.get("status", "")) == answer.get("StatusCode", "")
+
+
+def test_the_document_has_the_gateways_codes(packages: dict[str, Package]) -> None:
+    answers = [answer for package in packages.values() for answer in package.all("AWS::ApiGateway::GatewayResponse")]
+    made = defaultdict(set)
+    for answer in answers:
+        code = json.loads(answer["ResponseTemplates"]["application/json"])["code"]
+        made[code].add(answer.get("StatusCode") or f"other {answer['ResponseType'][-3:].lower()}")
+    document = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
+    rows = re.findall(r"^ +\| `(\w+)` \| ((?:other )?\d[\w, ]*) \|", document, re.MULTILINE)
+    assert {code: set(statuses.split(", ")) for code, statuses in rows} == made
+
+
+def test_the_deployment_has_all_of_the_gateway_in_it(package: Package) -> None:
+    (deployment,) = [r for r in package.resources.values() if r["Type"] == "AWS::ApiGateway::Deployment"]
+    own = {name for name, r in package.resources.items() if r["Type"] == "AWS::ApiGateway::GatewayResponse"}
+    assert own <= set(deployment["DependsOn"])
+    # With those, CloudFormation refuses every deployment but the first.
+    assert not {"StageName", "StageDescription"} & set(deployment["Properties"])
+    stage = package.one("AWS::ApiGateway::Stage")
+    assert (stage["StageName"], stage["TracingEnabled"]) == (package.stage, True)
+
+
+def test_every_route_has_a_limit_and_closed_ones_theirs(package: Package) -> None:
+    settings = package.one("AWS::ApiGateway::Stage")["MethodSettings"]
+    limits = {
+        (s["HttpMethod"], s["ResourcePath"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"]) for s in settings
+    }
+    if package.stage == "prod":
+        throttle, operators = package.config["throttle"], package.config["operators"]
+        closed = {(route.method, "/" + route.path.replace("/", "~1")) for route in OPERATORS}
+        expected = dict.fromkeys(closed, (operators["rate_limit"], operators["burst_limit"]))
+        assert limits == expected | {("*", "/*"): (throttle["rate_limit"], throttle["burst_limit"])}
+    else:
+        assert limits == {("*", "/*"): (100, 200)}
+
+
+def test_no_right_is_wider_than_the_stage(package: Package) -> None:
+    roles = [name for name, resource in package.resources.items() if resource["Type"] == "AWS::IAM::Role"]
+    for statement in [statement for role in roles for statement in package.statements(role)]:
+        wide = "*" in json.dumps(statement["Resource"]).replace("-" + package.stage + "*", "").replace(":*", "")
+        assert not wide or all(a.startswith("xray:") for a in statement["Action"]), statement
+
+
+def test_the_packages_bucket_is_private(package: Package) -> None:
+    bucket = package.one("AWS::S3::Bucket")
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+
+
+def test_an_hourly_schedule_counts_where_there_are_alarms(package: Package) -> None:
+    rule = package.one("AWS::Events::Rule")
+    assert rule["ScheduleExpression"] == "rate(1 hour)"
+    assert rule["State"] == ("ENABLED" if "alarms" in package.config else "DISABLED")
+    (target,) = rule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["UnresolvedLambdaFunction", "Arn"]}
+
+
+# What a configuration without settings makes.
+
+
+def test_charges_settings_are_the_models(dev: Package) -> None:
+    model = json.loads((ROOT / "model_config.json").read_text())["ecommerce"]
+    password = "example%3A%20%25%26%2F%3F%23%5B%5D%40"
+    assert dev.function("charge")["Environment"]["Variables"] == {
+        "DATABASE_URL": f"postgresql://beer%40club:{password}@dev.example.com:5432/beer%20club?sslmode=prefer",
+        "CORS_ALLOW_ORIGIN": "*",
+        "ECOMMERCE_BASE_URL": model["base_url"],
+        "ECOMMERCE_API_KEY": model["api_key"],
+        "ECOMMERCE_API_SECRET": model["api_secret"],
+        "BILLING_TIMEZONE": "UTC",
+    }
+
+
+def test_what_is_not_asked_for_is_not_there(dev: Package) -> None:
+    for name in FUNCTIONS:
+        assert not {"VpcConfig", "Layers", "ReservedConcurrentExecutions"} & set(dev.function(name))
+    for kind in ("AWS::CloudWatch::Alarm", "AWS::WAFv2::WebACLAssociation"):
+        assert dev.all(kind) == []
+    assert "AccessLogSetting" not in dev.one("AWS::ApiGateway::Stage")
+
+
+def test_no_secret_stands_outside_a_functions_environment(dev: Package) -> None:
+    secrets = (dev.function("charge")["Environment"]["Variables"]["ECOMMERCE_API_SECRET"], "example%3A%20%25")
+    for resource in dev.resources.values():
+        public = {key: value for key, value in resource.get("Properties", {}).items() if key != "Environment"}
+        assert not any(secret in json.dumps(public) for secret in secrets), resource["Type"]
+
+
+# What one with all of them makes.
+
+
+def test_the_database_is_verified_and_its_password_is_a_reference(prod: Package) -> None:
+    url = prod.function("charge")["Environment"]["Variables"]["DATABASE_URL"]
+    assert "sslmode=verify-full&sslrootcert=deploy%2Fexample%2Froot.pem" in url
+    assert ":arn%3Aaws%3Asecretsmanager%3A" in url
+
+
+def test_charge_has_the_configured_settings(prod: Package) -> None:
+    variables = prod.function("charge")["Environment"]["Variables"]
+    for key in ("api_key", "api_secret"):
+        assert variables[f"ECOMMERCE_{key.upper()}"] == prod.config["ecommerce"][key]
+    assert variables["ECOMMERCE_TIMEOUT_MS"] == str(prod.config["ecommerce"]["timeout_ms"])
+    assert variables["BILLING_TIMEZONE"] == prod.config["billing_timezone"]
+
+
+@EACH_FUNCTION
+def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str, prod: Package) -> None:
+    function = prod.function(name)
+    assert function["VpcConfig"]["SubnetIds"] == prod.config["vpc"]["subnet_ids"]
+    assert function["VpcConfig"]["SecurityGroupIds"] == prod.config["vpc"]["security_group_ids"]
+    assert function.get("ReservedConcurrentExecutions") == prod.config["concurrency"].get(name)
+    (layer,) = function["Layers"]
+    assert re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer)
+
+
+def test_charge_alone_may_read_the_platforms_secrets(prod: Package) -> None:
+    password = prod.config["database"]["db_password"].removesuffix(":password::")
+    parameters = sorted(prod.config["ecommerce"][key] for key in ("api_key", "api_secret"))
+    all_may = {"secretsmanager:GetSecretValue": [password], "kms:Decrypt": [prod.config["secrets_kms_key_arn"]]}
+    for role, may in {
+        "IamRoleLambdaExecution": all_may,
+        "IamRoleChargeExecution": all_may | {"ssm:GetParameter": parameters},
+    }.items():
+        read = {
+            action: sorted([s["Resource"]] if isinstance(s["Resource"], str) else s["Resource"])
+            for s in prod.statements(role)
+            for action in s["Action"]
+            if not action.startswith(("logs:", "xray:"))
+        }
+        assert read == may, role
+    for name in FUNCTIONS:
+        own = "IamRoleChargeExecution" if name == "charge" else "IamRoleLambdaExecution"
+        assert prod.function(name)["Role"] == {"Fn::GetAtt": [own, "Arn"]}
+
+
+def test_the_access_log_has_no_ids_in_it(prod: Package) -> None:
+    log = prod.one("AWS::ApiGateway::Stage")["AccessLogSetting"]
+    assert log["DestinationArn"] == {"Fn::GetAtt": ["AccessLog", "Arn"]}
+    assert prod.resources["AccessLog"]["Properties"]["RetentionInDays"]
+    # The one that the gateway quotes itself.
+    line = json.loads(log["Format"].replace("$context.error.messageString", '"$context.error.messageString"'))
+    assert set(line.values()) == {
+        "$context.requestId",
+        "$context.httpMethod $context.resourcePath",
+        "$context.status",
+        "$context.responseLatency",
+        "$context.authorizer.error",
+        "$context.authenticate.error",
+        "$context.authorize.error",
+        "$context.error.messageString",
+        "$context.identity.userArn",
+    }
+
+
+def test_the_firewall_is_associated_with_the_stage(prod: Package) -> None:
+    association = prod.one("AWS::WAFv2::WebACLAssociation")
+    assert association["WebACLArn"] == prod.config["web_acl_arn"]
+    arn, _ = association["ResourceArn"]["Fn::Sub"]
+    assert arn.endswith("::/restapis/${Api}/stages/${ApiGatewayStage}")
+
+
+@pytest.fixture
+def alarms(prod: Package) -> dict[str, dict]:
+    return {a["AlarmName"].removeprefix("beer-club-prod-"): a for a in prod.all("AWS::CloudWatch::Alarm")}
+
+
+def test_there_are_these_alarms_and_somebody_hears_them(alarms: dict[str, dict]) -> None:
+    assert set(alarms) == {"5xx", "throttles", "charge-outcome-unknown", "unresolved-charges"}
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+def test_the_stages_failures_are_counted(alarms: dict[str, dict], prod: Package) -> None:
+    watched = [
+        {"Name": "ApiName", "Value": prod.one("AWS::ApiGateway::RestApi")["Name"]},
+        {"Name": "Stage", "Value": "prod"},
+    ]
+    assert (alarms["5xx"]["MetricName"], alarms["5xx"]["Dimensions"]) == ("5XXError", watched)
+
+
+def test_every_functions_throttles_are_counted(alarms: dict[str, dict]) -> None:
+    metrics = alarms["throttles"]["Metrics"]
+    counted = {m["Id"]: m["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for m in metrics if "MetricStat" in m}
+    assert counted == {name: {"Ref": f"{name.capitalize()}LambdaFunction"} for name in FUNCTIONS}
+    (expression,) = [metric["Expression"] for metric in metrics if "Expression" in metric]
+    assert expression == " + ".join(f"FILL({name}, 0)" for name in FUNCTIONS)
+
+
+def test_metrics_are_made_of_what_the_functions_log(alarms: dict[str, dict], prod: Package) -> None:
+    filters = {f["MetricTransformations"][0]["MetricName"]: f for f in prod.all("AWS::Logs::MetricFilter")}
+    for name, log, pattern in (
+        ("charge-outcome-unknown", "ChargeLogGroup", "charge_outcome_unknown"),
+        ("unresolved-charges", "UnresolvedLogGroup", "{ $.unresolved_charges = * }"),
+    ):
+        made = filters.pop(alarms[name]["MetricName"])
+        assert made["LogGroupName"] == {"Ref": log}
+        assert made["FilterPattern"] == pattern
+        assert made["MetricTransformations"][0]["MetricNamespace"] == alarms[name]["Namespace"]
+    assert filters == {}
+
+
+def test_only_cloudwatch_may_publish_alarms(prod: Package) -> None:
+    (statement,) = prod.one("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+
+
+def test_the_dashboard_is_json(prod: Package) -> None:
+    json.loads(prod.one("AWS::CloudWatch::Dashboard")["DashboardBody"]["Fn::Sub"])
+
+
+def test_the_example_has_every_setting(prod: Package) -> None:
+    """So that each is packaged here, but for those that exclude each other or replace what is known."""
+    schema = json.loads((ROOT / "deploy/config.schema.json").read_text(encoding="utf-8"))
+    assert set(schema["properties"]) - set(prod.config) == {"$schema", "secrets_extension_arn"}
