@@ -330,9 +330,7 @@ fn answered(planned: &Planned, request_id: &str, reply: &Reply, next: &Next) -> 
 
 fn describe(reply: &Reply) -> String {
     match reply {
-        Reply::Answer(Answer { status, body, .. }) => {
-            format!("{status} {}", body.code.as_deref().unwrap_or("without a code"))
-        }
+        Reply::Answer(answer) => answer.to_string(),
         Reply::Lost(why) | Reply::NoCredentials(why) => why.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! What an answer to a charge means, and what to do next. docs/bill-run.md has the same as a table.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,12 @@ pub struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
     pub body: Body,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.status, self.body.code.as_deref().unwrap_or("without a code"))
+    }
 }
 
 /// What is read of a charge or a problem; a body that is neither is empty.
@@ -95,7 +101,7 @@ pub enum Stop {
 }
 
 pub fn next(reply: &Reply) -> Next {
-    let Answer { status, retry_after, body } = match reply {
+    let answer @ Answer { status, retry_after, body } = match reply {
         Reply::Answer(answer) => answer,
         Reply::Lost(_) => return Next::Repeat { after: None },
         Reply::NoCredentials(why) => return Next::Stop(Stop::NotAuthorized(why.clone())),
@@ -108,7 +114,7 @@ pub fn next(reply: &Reply) -> Next {
             // Something else than the API answered.
             None => Next::Find { request_id: None },
         },
-        (401 | 403, _) => Next::Stop(Stop::NotAuthorized(format!("the API answers {status}"))),
+        (401 | 403, _) => Next::Stop(Stop::NotAuthorized(format!("the API answers {answer}"))),
         (429 | 503, _) => Next::Repeat { after },
         (409, Some("charge_in_progress")) => Next::Wait { after },
         (409, Some("month_mismatch")) => {
@@ -162,9 +168,9 @@ mod tests {
             (409, Some("charge_outcome_unknown"), named()),
             (504, Some("charge_outcome_unknown"), named()),
             (409, Some("month_mismatch"), Next::Stop(Stop::MonthIsOver { month: "2026-12".to_owned() })),
-            (401, None, Next::Stop(Stop::NotAuthorized("the API answers 401".to_owned()))),
-            (403, None, Next::Stop(Stop::NotAuthorized("the API answers 403".to_owned()))),
-            (403, Some("anything"), Next::Stop(Stop::NotAuthorized("the API answers 403".to_owned()))),
+            (401, None, Next::Stop(Stop::NotAuthorized("the API answers 401 (without a code)".to_owned()))),
+            (403, None, Next::Stop(Stop::NotAuthorized("the API answers 403 (without a code)".to_owned()))),
+            (403, Some("forbidden"), Next::Stop(Stop::NotAuthorized("the API answers 403 (forbidden)".to_owned()))),
             // No certain answer: not the contract's, or not the API's.
             (200, None, uncertain()),
             (200, Some("anything"), uncertain()),
