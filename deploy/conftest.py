@@ -85,7 +85,7 @@ def deployed(
 ) -> Stage:
     database = Database(os.environ["TEST_DATABASE_URL"], f"deployed_{name}")
     config = config_of(emulator, platform, database)
-    stage = Stage(name, config, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
+    stage = Stage(name, config, database, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
     stage.migrate(password="not asked for")
     database.run(
         "insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713);"
