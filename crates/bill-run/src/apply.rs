@@ -29,7 +29,7 @@ use crate::{
 
 /// How often a charge of unknown outcome is repeated before it is left as unknown.
 const FINDS: usize = 4;
-/// For each request at a time, so many subscriptions that wait to be asked about again.
+/// Subscriptions under way for each simultaneous request: the others wait to be repeated.
 const WAITING: usize = 20;
 
 pub struct Options {
