@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from botocore.credentials import Credentials
@@ -64,8 +64,27 @@ def stage(
 ) -> Iterator[Stage]:
     """Deployed, with a club that is active."""
     name = request.param
+    config_of = {"dev": dev_config, "prod": prod_config}[name]
+    stage = deployed(name, config_of, emulator, platform, tmp_path_factory)
+    yield stage
+    REPORT.append(f"{name}: deployed, {stage.requests_sent} requests through its gateway and those of the judges")
+
+
+@pytest.fixture(scope="session")
+def shop(emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A stage that authenticates customers with a user pool."""
+    return deployed("shop", shop_config, emulator, platform, tmp_path_factory)
+
+
+def deployed(
+    name: str,
+    config_of: Callable[[Emulator, Platform, Database], dict],
+    emulator: Emulator,
+    platform: Platform,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stage:
     database = Database(os.environ["TEST_DATABASE_URL"], f"deployed_{name}")
-    config = {"dev": dev_config, "prod": prod_config}[name](emulator, platform, database)
+    config = config_of(emulator, platform, database)
     stage = Stage(name, config, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
     stage.migrate(password="not asked for")
     database.run(
@@ -74,13 +93,17 @@ def stage(
         " values ('active', 1, 1, utc_now(), utc_now()), ('closed', 2, 2, utc_now(), utc_now())"
     )
     stage.deploy()
-    yield stage
-    REPORT.append(f"{name}: deployed, {stage.requests_sent} requests through its gateway and those of the judges")
+    return stage
 
 
 def dev_config(_: Emulator, platform: Platform, database: Database) -> dict:
     keys = {"api_key": "the key", "api_secret": "the secret"}
     return {"database": database.block, "ecommerce": {"base_url": platform.url, **keys}}
+
+
+def shop_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
+    pool = emulator.client("cognito-idp").create_user_pool(PoolName="customers")["UserPool"]
+    return dev_config(emulator, platform, database) | {"customers": {"authorization": "cognito", "arn": pool["Arn"]}}
 
 
 def prod_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
@@ -102,6 +125,8 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
     config["database"] |= database.block | {"db_password": f"{password['ARN']}:password::"}
     config["ecommerce"] |= ecommerce
     config["secrets_extension_arn"] = published["LayerVersionArn"]
+    # The stage `shop` authenticates customers.
+    del config["customers"]
     return config
 
 

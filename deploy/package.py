@@ -36,6 +36,8 @@ ROUTES = [
 ]
 FRONT_END = [route for route in ROUTES if route.has_cors]
 OPERATORS = [route for route in ROUTES if not route.has_cors]
+# A page's where customers are authenticated, else an operator's.
+CUSTOMERS_LIST = next(route for route in ROUTES if (route.method, route.path) == ("GET", "/subscription"))
 # What the gateway serves: those, and what a browser asks before a page's call.
 METHODS = {(route.method, route.path) for route in ROUTES} | {("OPTIONS", route.path) for route in FRONT_END}
 

@@ -96,15 +96,19 @@ module.exports = class Deployment {
     const [id, deployment] = Object.entries(resources).find(([, { Type }]) => Type === 'AWS::ApiGateway::Deployment');
     const { RestApiId, StageName } = deployment.Properties;
     delete deployment.Properties.StageName;
-    const { cors, throttle, operators, access_log, web_acl_arn } = this.settings;
-    const responses = gatewayResponses({ RestApiId, origin: cors.origin, signed: Boolean(operators.authorizer) });
+    const { cors, throttle, customers, operators, access_log, web_acl_arn } = this.settings;
+    const signed = [customers, operators].some(({ authorizer }) => authorizer === 'aws_iam');
+    const responses = gatewayResponses({ RestApiId, origin: cors.origin, signed });
     Object.assign(resources, responses);
     // A deployment is a copy of what is there already.
     deployment.DependsOn.push(...Object.keys(responses));
-    const closed = this.serverless.service
+    const limited = this.serverless.service
       .getAllFunctions()
       .flatMap((name) => this.serverless.service.getFunction(name).events)
-      .filter(({ http }) => http?.authorizer);
+      .flatMap(({ http }) => (http ? [http] : []))
+      // What a page may call is the customers'.
+      .map((http) => ({ http, limits: (http.cors ? customers : operators).throttle }))
+      .filter(({ limits }) => limits);
     const limit = (HttpMethod, ResourcePath, { rate, burst }) => ({
       HttpMethod,
       ResourcePath,
@@ -120,9 +124,9 @@ module.exports = class Deployment {
         TracingEnabled: true,
         MethodSettings: [
           limit('*', '/*', throttle),
-          ...closed.map(({ http }) => {
+          ...limited.map(({ http, limits }) => {
             const path = `/~1${http.path.replace(/^\//, '').replaceAll('/', '~1')}`;
-            return limit(http.method.toUpperCase(), path, operators.throttle);
+            return limit(http.method.toUpperCase(), path, limits);
           }),
         ],
       },

@@ -36,7 +36,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     .filter((key) => !(key in schema.properties))
     .map((key) => `nothing reads \`${key}\` of ${name}`);
 
-  const { database, vpc, alarms, operators = {} } = config;
+  const { database, vpc, alarms, operators = {}, customers = {} } = config;
   const ecommerce = platform();
   const ofDatabase = [database.db_password || ''].filter(isReference);
   const ofPlatform = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
@@ -48,20 +48,36 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     const open = `anybody may call eligible and charge on stage ${stage}`;
     warnings.push(`${open}: \`operators.authorization\` of ${name} closes them`);
   }
+  const ofOperators = authorization === 'none' ? null : authorization;
   const origin = config.cors_allow_origin || '*';
+  const authenticated = customersAuthorizer();
+  const ofCustomers = authenticated || (customers.authorization === 'aws_iam' ? 'aws_iam' : null);
+  if (production && !ofCustomers) {
+    const open = 'anybody may act for any customer on stage prod';
+    warnings.push(`${open}: \`customers.authorization\` of ${name} closes subscribe, status and lookup`);
+  }
+
+  const limited = { ...LIMITS, ...config.throttle };
 
   return {
     warnings,
     environment: { DATABASE_URL: databaseUrl(), CORS_ALLOW_ORIGIN: origin, BILLING_TIMEZONE: timezone() },
     ecommerce,
-    cors: { origin, headers: ['content-type'], maxAge: 3600 },
+    cors: { origin, headers: ['content-type', ...(authenticated ? ['authorization'] : [])], maxAge: 3600 },
     vpc: vpc && { securityGroupIds: vpc.security_group_ids, subnetIds: vpc.subnet_ids },
     concurrency: config.concurrency,
     operators: {
-      authorizer: authorization === 'none' ? null : authorization,
-      throttle: limits(operators, OPERATORS_LIMITS),
+      authorizer: ofOperators,
+      throttle: ofOperators && limits(operators, OPERATORS_LIMITS),
     },
-    throttle: limits(config.throttle, LIMITS),
+    customers: {
+      authorizer: ofCustomers,
+      /** A customer's list names ids, so it is the operators' where customers are not authenticated. */
+      list_authorizer: ofCustomers || ofOperators,
+      environment: authenticated ? { CUSTOMER_CLAIM: customers.claim || 'sub' } : {},
+      throttle: customers.rate_limit || customers.burst_limit ? limits(customers, limited) : null,
+    },
+    throttle: limits(limited),
     access_log: config.access_log,
     web_acl_arn: config.web_acl_arn,
     alarms: {
@@ -76,6 +92,22 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
+
+  /** Of a user pool, or of a function that reads tokens; null if customers are not authenticated. */
+  function customersAuthorizer() {
+    const { authorization = 'none', arn, claim } = customers;
+    const service = { cognito: 'cognito-idp', lambda: 'lambda' }[authorization];
+    if (!service) {
+      const [key] = Object.entries({ arn, claim }).find(([, value]) => value) || [];
+      if (key) fail(`${name}: \`customers.${key}\` is only for \`customers.authorization\` cognito or lambda`);
+      return null;
+    }
+    if (arn?.split(':')[2] !== service) {
+      const what = { cognito: 'a user pool', lambda: 'a Lambda function' }[authorization];
+      fail(`${name}: \`customers.arn\` must be the ARN of ${what}`);
+    }
+    return { name: 'customers', type: authorization === 'cognito' ? 'COGNITO_USER_POOLS' : 'TOKEN', arn };
+  }
 
   function limits(chosen, usual) {
     const { rate_limit: rate, burst_limit: burst } = { ...usual, ...chosen };

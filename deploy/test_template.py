@@ -65,10 +65,31 @@ def test_a_route_calls_its_function(route: Route, package: Package) -> None:
     assert f'"{route.function.capitalize()}LambdaFunction"' in uri
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=str)
+@pytest.mark.parametrize("route", OPERATORS, ids=str)
 def test_prod_closes_the_operators_routes(route: Route, package: Package) -> None:
-    closed = package.stage == "prod" and route in OPERATORS
-    assert package.methods()[route.method, route.path]["AuthorizationType"] == ("AWS_IAM" if closed else "NONE")
+    method = package.methods()[route.method, route.path]
+    assert method["AuthorizationType"] == ("AWS_IAM" if package.stage == "prod" else "NONE")
+
+
+@pytest.mark.parametrize("route", FRONT_END, ids=str)
+def test_prods_example_authenticates_customers(route: Route, package: Package) -> None:
+    methods = package.methods()
+    assert methods["OPTIONS", route.path]["AuthorizationType"] == "NONE"
+    if package.stage == "prod":
+        (name,) = [name for name, r in package.resources.items() if r["Type"] == "AWS::ApiGateway::Authorizer"]
+        method = methods[route.method, route.path]
+        assert (method["AuthorizationType"], method["AuthorizerId"]) == ("COGNITO_USER_POOLS", {"Ref": name})
+        assert "AuthorizationScopes" not in method
+        assert package.one("AWS::ApiGateway::Authorizer")["ProviderARNs"] == [package.config["customers"]["arn"]]
+    else:
+        assert methods[route.method, route.path]["AuthorizationType"] == "NONE"
+
+
+@EACH_FUNCTION
+def test_the_functions_for_customers_know_the_claim(name: str, package: Package) -> None:
+    claim = package.config.get("customers", {}).get("claim")
+    expected = claim if name in {route.function for route in FRONT_END} else None
+    assert package.function(name)["Environment"]["Variables"].get("CUSTOMER_CLAIM") == expected
 
 
 def test_open_operators_routes_are_a_warning(package: Package) -> None:
@@ -81,7 +102,7 @@ def test_a_page_may_call_the_front_ends_routes(route: Route, package: Package) -
     allowed = {key.rsplit("-", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
     assert allowed["Origin"] == f"'{package.config.get('cors_allow_origin', '*')}'"
     assert route.method in allowed["Methods"]
-    assert allowed["Headers"] == "'content-type'"
+    assert allowed["Headers"] == ("'content-type,authorization'" if package.stage == "prod" else "'content-type'")
 
 
 def test_the_gateway_is_regional_and_compresses(package: Package) -> None:
@@ -130,9 +151,12 @@ def test_every_route_has_a_limit_and_closed_ones_theirs(package: Package) -> Non
         (s["HttpMethod"], s["ResourcePath"]): (s["ThrottlingRateLimit"], s["ThrottlingBurstLimit"]) for s in settings
     }
     if package.stage == "prod":
-        throttle, operators = package.config["throttle"], package.config["operators"]
-        closed = {(route.method, "/" + route.path.replace("/", "~1")) for route in OPERATORS}
-        expected = dict.fromkeys(closed, (operators["rate_limit"], operators["burst_limit"]))
+        throttle = package.config["throttle"]
+        expected = {
+            (route.method, "/" + route.path.replace("/", "~1")): (chosen["rate_limit"], chosen["burst_limit"])
+            for routes, chosen in ((OPERATORS, package.config["operators"]), (FRONT_END, package.config["customers"]))
+            for route in routes
+        }
         assert limits == expected | {("*", "/*"): (throttle["rate_limit"], throttle["burst_limit"])}
     else:
         assert limits == {("*", "/*"): (100, 200)}

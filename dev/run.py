@@ -128,6 +128,11 @@ The functions log to {LOG}, and so does the build after a change
 The request_id names the month. With the subscription's id alone, next month's call gets this month's charge as its
 answer, and nobody is charged.
 
+These charge everybody for the month, once each:
+
+  make bill-run ARGS='plan --api {api.url} --output .local/month.plan'
+  make bill-run ARGS='apply .local/month.plan'
+
 Ctrl-C ends everything; the data stays.
 """
 

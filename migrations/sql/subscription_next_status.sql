@@ -16,9 +16,7 @@ create function subscription_next_status(
     language plpgsql stable
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_bitmapscan = off
     set enable_indexonlyscan = off
-    set jit = off
     as $$
     #variable_conflict use_column
     declare

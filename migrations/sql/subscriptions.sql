@@ -26,27 +26,33 @@ create function subscriptions(
     set lock_timeout = '300ms'
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_bitmapscan = off
     set enable_indexonlyscan = off
-    set jit = off
     as $$
     #variable_conflict use_column
     declare
         moment constant timestamp := utc_now();
+        ids varchar[] := array[subscriptions.subscription_id];
     begin
+        if subscriptions.subscription_id is null then
+            ids := array(select id from subscription where customer_store_id = subscriptions.customer_id);
+        end if;
         return query
-        select asked.id, asked.club_id, asked.customer_store_id, iso_moment(asked.create_date),
+        select subscription.id, subscription.club_id, customer_store_id, iso_moment(subscription.create_date),
             current.status_id, iso_moment(current.effect_date), next.status_id, next.effect_date
-        from (
-            select * from subscription
-            where subscription.id = subscriptions.subscription_id
-                and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id)
-            union all
-            select * from subscription
-            where subscriptions.subscription_id is null and customer_store_id = subscriptions.customer_id
-        ) asked
-        left join lateral subscription_status_at(asked.id, moment) current on true
-        cross join lateral subscription_next_status(asked.id, current.status_id, moment, seconds) next
-        order by asked.create_date nulls first, asked.id collate "C";
+        from subscription
+        left join lateral subscription_status_at(subscription.id, moment) current on true
+        left join lateral (
+            select next.status_id, next.effect_date
+            from subscription_next_status(subscription.id, current.status_id, moment, seconds) next
+            -- Most subscriptions have nothing scheduled. This condition is looked at first.
+            where (
+                select true from subscription_status_history entry
+                where entry.subscription_id collate "C" = subscription.id and entry.effect_date > moment
+                limit 1
+            )
+        ) next on true
+        where subscription.id = any (ids)
+            and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id)
+        order by subscription.create_date nulls first, subscription.id collate "C";
     end
     $$;
