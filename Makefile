@@ -1,8 +1,8 @@
-# run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds.
+# run, bill-run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds.
 PYTHON := .venv/bin/python
 WITH_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale
+.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale bill-run
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
@@ -87,6 +87,10 @@ bench-quick: .venv/installed
 
 bench-report: .venv/installed
 	$(PYTHON) dev/bench.py --report
+
+# The operators' tool: make bill-run ARGS='plan --api http://localhost:9000'
+bill-run:
+	@cargo run --locked --quiet -p bill-run -- $(ARGS)
 
 # Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed

@@ -37,6 +37,21 @@ def test_a_page_that_calls_another_api_is_found(gateway: Gateway) -> None:
     assert "asks nobody but the API" in found.stdout, found.stdout
 
 
+def use_shop(url: str, *options: str) -> CompletedProcess:
+    return run("node", "--test", *options, ROOT / "contract/shop.mjs", API_URL=url)
+
+
+def test_a_customer_uses_the_shop(api: str) -> None:
+    found = use_shop(api)
+    assert found.returncode == 0, found.stdout
+
+
+def test_a_shop_that_calls_another_api_is_found(gateway: Gateway) -> None:
+    found = use_shop(gateway.url, "--test-name-pattern", "finds the subscription again|asks nobody")
+    assert found.returncode == 1
+    assert "asks nobody but the API" in found.stdout, found.stdout
+
+
 @pytest.mark.parametrize("success", [True, False], ids=["success", "refusal"])
 def test_the_browser_hides_an_answer_without_its_header(success: bool, gateway: Gateway) -> None:
     def hide(answer: Answer) -> None:

@@ -81,11 +81,13 @@ def emulating(folder: Path) -> Iterator[Emulator]:
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(layer.server_port),
         }
         command = [ROOT / "deploy/.venv/ministack/bin/ministack"]
-        with running(command, environment, signal.SIGTERM, stdout=log, stderr=log) as process:
-            wait_until_it_answers(emulator.endpoint, process, folder / "emulator.log")
-            yield emulator
-        layer.shutdown()
-        thread.join()
+        try:
+            with running(command, environment, signal.SIGTERM, stdout=log, stderr=log) as process:
+                wait_until_it_answers(emulator.endpoint, process, folder / "emulator.log")
+                yield emulator
+        finally:
+            layer.shutdown()
+            thread.join()
 
 
 def wait_until_it_answers(endpoint: str, process: Any, log: Path) -> None:

@@ -1,4 +1,4 @@
-"""The functions on `cargo lambda watch`, with the platform's stand-in and a page to try the routes on."""
+"""The functions on `cargo lambda watch`, with the platform's stand-in, a page to try the routes on, and a shop."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from page import serving_page
+from page import serving_page, serving_shop
 from processes import ROOT, Failed, running
 
 ENVIRONMENTS_PER_FUNCTION = 8
@@ -26,6 +26,7 @@ class Ports:
     api: int
     platform: int
     page: int
+    shop: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Api:
     url: str
     platform_url: str
     page_url: str
+    shop_url: str
     # By their names for a person.
     processes: dict[str, subprocess.Popen]
 
@@ -61,12 +63,13 @@ def serving(ports: Ports, environment: dict, log: Path, options: tuple[str, ...]
         running(stub, settings, signal.SIGINT, stdout=output, stderr=output) as stub,
         running(watch, settings, signal.SIGINT, stdout=output, stderr=output) as watch,
         serving_page(ports.page, url) as page_url,
+        serving_shop(ports.shop, url) as shop_url,
     ):
         try:
             wait_until_all_answer(url, watch)
         except Failed as failed:
             raise Failed(f"{failed}; {log} ends with:\n{log.read_text(errors='replace')[-2000:]}") from None
-        yield Api(url, platform_url, page_url, {"the stand-in": stub, "cargo lambda watch": watch})
+        yield Api(url, platform_url, page_url, shop_url, {"the stand-in": stub, "cargo lambda watch": watch})
 
 
 def target_directory() -> Path:

@@ -1,28 +1,62 @@
-"""A page where every route can be read and tried: Swagger UI with openapi.yaml, all in one file."""
+"""The pages of `make run`: one where every route can be read and tried, and the example of a shop."""
 
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
 import yaml
 from processes import ROOT
 
+SHOP = ROOT / "examples/shop"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+# What is at a path, with its headers.
+Content = tuple[str, dict[str, str]]
+
 
 @contextlib.contextmanager
 def serving_page(port: int, api: str) -> Iterator[str]:
-    """The page's URL. Its calls go to `api`."""
+    """Swagger UI with openapi.yaml, all in one file. Its calls go to `api`."""
+    with serving(port, lambda path: (page(api), {"content-type": "text/html; charset=utf-8"}) if path == "/" else None):
+        yield f"http://localhost:{port}/"
 
+
+@contextlib.contextmanager
+def serving_shop(port: int, api: str) -> Iterator[str]:
+    """The example of a shop. Its calls go to `api`, and a browser lets it call nobody else."""
+    policy = f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src {api}"
+    policy += "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+    def content(path: str) -> Content | None:
+        name = path.partition("?")[0].removeprefix("/") or "index.html"
+        # Names and not paths, so nothing outside the folder is served.
+        file = {file.name: file for file in SHOP.iterdir()}.get(name)
+        if file is None:
+            return None
+        text = file.read_text(encoding="utf-8").replace('"http://localhost:9000"', json.dumps(api))
+        return text, {"content-type": f"{TYPES[file.suffix]}; charset=utf-8", "content-security-policy": policy}
+
+    with serving(port, content):
+        yield f"http://localhost:{port}/"
+
+
+@contextlib.contextmanager
+def serving(port: int, content: Callable[[str], Content | None]) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path != "/":
+            found = content(self.path)
+            if found is None:
                 self.send_error(404)
                 return
-            body = page(api).encode()
+            text, headers = found
+            body = text.encode()
             self.send_response(200)
-            self.send_header("content-type", "text/html; charset=utf-8")
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("cache-control", "no-store")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -33,7 +67,7 @@ def serving_page(port: int, api: str) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://localhost:{port}/"
+            yield
         finally:
             server.shutdown()
 

@@ -42,18 +42,18 @@ def alone() -> Iterator[None]:
 
 
 def ports() -> Ports:
-    """Three in a row from PORT on, all free."""
+    """Four in a row from PORT on, all free."""
     choice = os.environ.get("PORT") or "9000"
-    if not choice.isdecimal() or not 1 <= int(choice) <= 65533:
-        raise Failed(f"PORT={choice}: it must be a number from 1 to 65533")
-    chosen = Ports(int(choice), int(choice) + 1, int(choice) + 2)
+    if not choice.isdecimal() or not 1 <= int(choice) <= 65532:
+        raise Failed(f"PORT={choice}: it must be a number from 1 to 65532")
+    chosen = Ports(*range(int(choice), int(choice) + 4))
     for port in astuple(chosen):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise Failed(f"port {port} is taken; choose three others with make run PORT=9100") from None
+                raise Failed(f"port {port} is taken; choose four others with make run PORT=9100") from None
     return chosen
 
 
@@ -111,6 +111,7 @@ def banner(api: Api, club: int, where: str) -> str:
     return f"""
 The API answers on {api.url}
 Read and try every route in a browser: {api.page_url}
+A shop's page, as a customer sees it: {api.shop_url}
 The platform's stand-in lists its orders on {api.platform_url}/orders; it forgets them when it ends
 The database is {where}
 The functions log to {LOG}, and so does the build after a change
@@ -126,6 +127,11 @@ The functions log to {LOG}, and so does the build after a change
 
 The request_id names the month. With the subscription's id alone, next month's call gets this month's charge as its
 answer, and nobody is charged.
+
+These charge everybody for the month, once each:
+
+  make bill-run ARGS='plan --api {api.url} --output .local/month.plan'
+  make bill-run ARGS='apply .local/month.plan'
 
 Ctrl-C ends everything; the data stays.
 """

@@ -1,6 +1,6 @@
 """Runs a command with the whole API, on free ports: `with_database.py … with_api.py COMMAND…`.
 
-The command finds `API_URL`, `PLATFORM_URL` (the stand-in) and `PAGE_URL`, and what `with_database.py` sets.
+The command finds `API_URL`, `PLATFORM_URL` (the stand-in), `PAGE_URL` and `SHOP_URL`, and what `with_database.py` sets.
 """
 
 import os
@@ -34,8 +34,9 @@ def main(command: list[str]) -> int:
     }
     build()
     log = target_directory() / "api.log"
-    with serving(Ports(*free_ports(3)), settings, log, ("--ignore-changes",)) as api:
-        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url, "PAGE_URL": api.page_url}
+    with serving(Ports(*free_ports(4)), settings, log, ("--ignore-changes",)) as api:
+        environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url}
+        environment |= {"PAGE_URL": api.page_url, "SHOP_URL": api.shop_url}
         with running(command, environment, signal.SIGTERM) as child:
             return child.wait()
 

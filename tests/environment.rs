@@ -207,7 +207,7 @@ fn build() -> HashMap<String, PathBuf> {
     let output = cargo
         .args(["build", "--locked", "--message-format=json-render-diagnostics", "--workspace"])
         .args(["--features", "charge/failpoints"])
-        .args(routes::functions().flat_map(|function| ["--bin", function]))
+        .args(routes::functions().chain(["bill-run"]).flat_map(|binary| ["--bin", binary]))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()

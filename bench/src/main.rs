@@ -1,6 +1,7 @@
 //! `make bench`: the release binaries and their floors, measured in turns, so that other work of the machine slows both.
 //! dev/bench.py prepares the builds, the server, its databases and the pooler.
 
+mod bill_run;
 mod charges;
 mod clubs;
 mod cold;
@@ -71,6 +72,7 @@ async fn main() {
     bench.plans(&mut report).await;
     bench.writes(&mut report).await;
     bench.charges(&mut report).await;
+    bench.bill_run(&mut report).await;
     report.write(&bench.output).expect("the folder for results");
 }
 

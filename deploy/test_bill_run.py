@@ -1,0 +1,67 @@
+"""The operators' tool signs its requests as the gateway wants them, with the credentials of its environment."""
+
+import contextlib
+import re
+import subprocess
+from pathlib import Path
+
+import psycopg2
+import pytest
+from botocore.credentials import Credentials
+from local_api import target_directory
+from package import REGION
+from processes import ROOT
+from stage import Stage
+
+COMPLETE, NOT_AUTHORIZED = 0, 6
+ON_PROD = pytest.mark.parametrize("stage", ["prod"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Path:
+    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
+    return target_directory() / "debug/bill-run"
+
+
+def ends(tool: Path, *arguments: str, by: Credentials | None) -> tuple[int, str]:
+    """Its exit status, and what it says."""
+    environment = {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+    if by:
+        environment |= {"AWS_ACCESS_KEY_ID": by.access_key, "AWS_SECRET_ACCESS_KEY": by.secret_key}
+    done = subprocess.run([tool, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def subscribe_by_hand(stage: Stage, *ids: str) -> None:
+    """With ids that are encoded in a path: what is signed is encoded once more."""
+    database = stage.config["database"]
+    at = {"host": database["db_host"], "user": database["db_user"], "dbname": database["db_name"]}
+    with contextlib.closing(psycopg2.connect(**at)) as connection, connection, connection.cursor() as cursor:
+        for id in ids:
+            cursor.execute("insert into subscription (id, club_id, customer_store_id) values (%s, 1, %s)", [id, id])
+            entry = "insert into subscription_status_history (id, subscription_id, status_id, effect_date)"
+            cursor.execute(f"{entry} values (%s, %s, 1, '2020-01-01')", [id, id])
+
+
+@ON_PROD
+def test_a_month_is_charged_with_signed_requests(
+    tool: Path, stage: Stage, operator: Credentials, stranger: Credentials, tmp_path: Path
+) -> None:
+    subscribe_by_hand(stage, "a b/é", "~._-")
+    plan = str(tmp_path / "plan")
+    planning = ("plan", "--api", stage.url(), "--sign", "--output", plan)
+    forged = Credentials(operator.access_key, "another secret")
+    for nobody in (None, forged, stranger):
+        status, said = ends(tool, *planning, by=nobody)
+        assert status == NOT_AUTHORIZED, said
+    assert ends(tool, *planning, by=operator)[0] == COMPLETE
+
+    status, said = ends(tool, "apply", plan, "--yes", by=forged)
+    assert status == NOT_AUTHORIZED, said
+    status, said = ends(tool, "apply", plan, "--yes", by=operator)
+    assert status == COMPLETE, said
+    (charged,) = re.findall(r"planned = (\d+) charged", said)
+    assert int(charged) >= 2
+    assert "0 refused + 0 unknown + 0 left" in said
+    for secret in (operator.secret_key, forged.secret_key):
+        assert secret not in said

@@ -1,0 +1,154 @@
+// What the page asks of the API.
+import { API, authorization, customer } from "./config.js";
+
+export const ACTIVE = 1;
+export const CANCELLED = 2;
+export const PAUSED = 3;
+
+/** Longer than the gateway waits for a function. */
+const TIMEOUT = 30_000;
+/** Milliseconds before the second try, and before the third. */
+const WAITS = [1_000, 3_000];
+/** Too many calls, no database, no answer of the function. */
+const TEMPORARY = [429, 503, 504];
+
+const WORDS = {
+  already_subscribed: "You have a subscription to this club already, but this browser does not know it. Please ask us.",
+  club_not_active: "This club takes no subscriptions at the moment.",
+  club_not_found: "There is no such club any more.",
+  customer_mismatch: "You are signed in as somebody else. Please sign in again.",
+  invalid_request: "The shop has asked for something that cannot be done.",
+  subscription_not_found: "There is no such subscription any more.",
+  unauthenticated: "Please sign in again.",
+};
+const OTHER_WORDS = "The beer clubs do not answer at the moment. Please try again in a minute.";
+
+/** What the API refuses, or fails at. Its message is for the customer. */
+export class Problem extends Error {
+  constructor({ code, instance, subscription_id }, temporary) {
+    super(WORDS[code] ?? OTHER_WORDS);
+    this.code = code;
+    this.subscription = subscription_id;
+    /** The API's log has it under this id. */
+    this.reference = instance?.split(":").pop();
+    /** Whether the same call may succeed later. */
+    this.temporary = temporary;
+  }
+}
+
+export function clubs() {
+  return call("GET", "/club");
+}
+
+/** The customer's, with their current status and the next one. */
+export async function subscriptions() {
+  if (authorization) return call("GET", "/subscription");
+  const found = await Promise.all(remembered().map((id) => subscription(id).catch(nothingIfGone)));
+  return found.flat();
+}
+
+export function subscription(id) {
+  return call("GET", `/subscription/${encodeURIComponent(id)}`);
+}
+
+/** The new subscription's id, or that of the one that there is. */
+export async function subscribe(club) {
+  try {
+    const { id } = await call("POST", `/club/${club}/subscribe`, { customer_id: customer() });
+    if (!authorization) localStorage.setItem(memory(), JSON.stringify([...remembered(), id]));
+    return id;
+  } catch (problem) {
+    // An earlier call may have subscribed the customer, and its answer got lost.
+    if (problem.code === "already_subscribed" && problem.subscription) return problem.subscription;
+    throw problem;
+  }
+}
+
+export function activate(id) {
+  return record(id, { status_id: ACTIVE });
+}
+
+/** From a date on; today means now. */
+export function cancel(id, from) {
+  return record(id, { status_id: CANCELLED, ...since(from) });
+}
+
+/** Both are dates, and the subscription is active again on the second. */
+export function pause(id, from, until) {
+  return record(id, { status_id: PAUSED, interval: daysBetween(from, until), ...since(from) });
+}
+
+/** Lets the status stay what it is at the moment when it would become another one. */
+export function undo({ id, status_id, next }) {
+  return record(id, { status_id, effect_date: next.effect_date });
+}
+
+/** In the customer's time zone, as a date field has it. */
+export function today() {
+  return dateOf(new Date());
+}
+
+export function dateOf(moment) {
+  const two = (number) => String(number).padStart(2, "0");
+  return `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
+}
+
+function since(date) {
+  return date > today() ? { effect_date: new Date(`${date}T00:00`).toISOString() } : {};
+}
+
+function daysBetween(from, until) {
+  return (Date.parse(until) - Date.parse(from)) / 86_400_000;
+}
+
+function record(id, entry) {
+  return call("POST", `/subscription/${encodeURIComponent(id)}/status`, entry);
+}
+
+/** Where the API is open, nobody but this browser knows which subscriptions are the customer's. */
+function remembered() {
+  return JSON.parse(localStorage.getItem(memory()) ?? "[]");
+}
+
+function nothingIfGone(problem) {
+  if (problem.code !== "subscription_not_found") throw problem;
+  return [];
+}
+
+function memory() {
+  return `subscriptions of ${customer()}`;
+}
+
+/** Every call may be sent again. Subscribing happens once, and a status that is recorded twice means the same. */
+async function call(method, path, body) {
+  for (const wait of WAITS) {
+    try {
+      return await send(method, path, body);
+    } catch (problem) {
+      if (!problem.temporary) throw problem;
+    }
+    // Customers who were refused at the same moment come back at different ones.
+    await new Promise((over) => setTimeout(over, wait * (0.5 + Math.random())));
+  }
+  return send(method, path, body);
+}
+
+async function send(method, path, body) {
+  const headers = {};
+  if (body) headers["content-type"] = "application/json";
+  if (authorization) headers.authorization = await authorization();
+  let answer, content;
+  try {
+    answer = await fetch(API + path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT),
+    });
+    content = await answer.json();
+  } catch {
+    throw new Problem({}, true);
+  }
+  if (!answer.ok) throw new Problem(content, TEMPORARY.includes(answer.status));
+  return content;
+}
