@@ -30,7 +30,10 @@ async function visit(options) {
   page.setDefaultTimeout(20_000);
   page.on("request", (request) => asked.add(new URL(request.url()).origin));
   page.on("pageerror", (error) => complaints.push(error.message));
-  page.on("console", (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()));
+  page.on(
+    "console",
+    (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()),
+  );
   await page.goto(address);
   await clubCard(page).waitFor();
   return page;
@@ -70,8 +73,8 @@ function day(days, from = Date.now()) {
   return new Intl.DateTimeFormat("en-CA", { timeZone: timezoneId }).format(new Date(from).getTime() + days * DAY);
 }
 
-function long(date) {
-  return new Intl.DateTimeFormat("en", { dateStyle: "long", timeZone: "UTC" }).format(new Date(date));
+function written(date) {
+  return new Intl.DateTimeFormat("en", { dateStyle: "medium", timeZone: "UTC" }).format(new Date(date));
 }
 
 async function focused(page) {
@@ -86,7 +89,7 @@ test("a customer subscribes, and finds the subscription again", async () => {
   assert.equal(await page.locator("#news").innerText(), "You are subscribed to Lager.");
   assert.ok(await clubCard(page).getByRole("button", { name: "Subscribed" }).isDisabled());
   await page.reload();
-  await shows(page, "Active", `since ${long(day(0))}`);
+  await shows(page, "Active", `since ${written(day(0))}`);
   assert.equal((await subscription(page)).status_id, 1);
 });
 
@@ -100,7 +103,7 @@ test("a customer pauses until a date, chooses another, and resumes", async () =>
     await button(page, name).click();
     await page.getByLabel("Active again on").fill(day(days));
     await page.getByRole("button", { name: "Pause", exact: true }).click();
-    await shows(page, "Paused", `Active again from ${long(day(days))}`);
+    await shows(page, "Paused", `Active again from ${written(day(days))}`);
     const { status_id, next } = await subscription(page);
     assert.deepEqual([status_id, next.status_id, day(0, next.effect_date)], [3, 1, day(days)]);
   }
@@ -119,9 +122,12 @@ test("a customer skips a month, and undoes it", async () => {
   const from = await page.getByLabel("Paused from").inputValue();
   assert.match(from, /-01$/);
   await page.getByRole("button", { name: "Pause", exact: true }).click();
-  await shows(page, "Active", `Pauses on ${long(from)}`);
+  await shows(page, "Active", `Pauses on ${written(from)}`);
   const { next } = await subscription(page);
-  assert.deepEqual(next, { status_id: 3, effect_date: new Date(`${from}T00:00-03:00`).toISOString().replace(".000", "") });
+  assert.deepEqual(next, {
+    status_id: 3,
+    effect_date: new Date(`${from}T00:00-03:00`).toISOString().replace(".000", ""),
+  });
 
   await button(page, "Undo the pause").click();
   await button(page, "Pause…").waitFor();
@@ -135,7 +141,7 @@ test("a customer cancels from a date on, undoes it, cancels now, and comes back"
   await button(page, "Cancel…").click();
   await page.getByLabel("Cancelled from").fill(day(10));
   await page.getByRole("button", { name: "Cancel the subscription" }).click();
-  await shows(page, "Active", `Ends on ${long(day(10))}`);
+  await shows(page, "Active", `Ends on ${written(day(10))}`);
   assert.equal(await button(page, "Pause…").count(), 0, "a pause could outlast it");
   await button(page, "Undo the cancellation").click();
   await button(page, "Pause…").waitFor();
@@ -175,7 +181,7 @@ test("the keyboard is enough", async () => {
   while ((await page.evaluate(() => document.activeElement.name)) !== "until") await keyboard.press("Tab");
   await keyboard.type(typed(day(60)));
   await keyboard.press("Enter");
-  await shows(page, "Paused", `Active again from ${long(day(60))}`);
+  await shows(page, "Paused", `Active again from ${written(day(60))}`);
 
   await reach("Resume");
   await keyboard.press("Space");
@@ -186,7 +192,7 @@ test("the keyboard is enough", async () => {
   await keyboard.press("Enter");
   await keyboard.type(typed(day(20)));
   await keyboard.press("Enter");
-  await shows(page, "Active", `Ends on ${long(day(20))}`);
+  await shows(page, "Active", `Ends on ${written(day(20))}`);
   await reach("Undo the cancellation");
   await keyboard.press("Enter");
   await button(page, "Pause…").waitFor();
@@ -246,7 +252,11 @@ for (const colorScheme of ["light", "dark"]) {
       const page = await visit({ colorScheme, viewport: { width, height: 900 } });
       const judge = async (name) => {
         const { violations } = await page.evaluate(`${axe}; axe.run()`);
-        assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], name);
+        assert.deepEqual(
+          violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]),
+          [],
+          name,
+        );
         assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name} fits`);
         const { SCREENSHOTS: folder } = process.env;
         if (folder) await page.screenshot({ path: `${folder}/${colorScheme}-${width}-${name}.png` });

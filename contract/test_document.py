@@ -5,12 +5,15 @@ import re
 import shlex
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
 
 import pytest
+import requests
 import yaml
 from conftest import PROGRAMS, run
 from document import DOCUMENT, EVERYWHERE, OPERATIONS, PATH, ROOT, SCHEMA, Operation, resolved
@@ -19,6 +22,7 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+FRONT_END_PAGE = (ROOT / "docs/frontend.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
 
 
@@ -100,9 +104,13 @@ def readme_examples() -> list[tuple[str, str]]:
     return re.findall(r"^(curl .*)\n# (.*)$", README.replace("$SUBSCRIPTION", subscription[1]), re.MULTILINE)
 
 
-def api_page_examples() -> list[tuple[str, str]]:
+def examples_of(page: str) -> list[tuple[str, str]]:
     """Each curl and its answer, which is the block below it."""
-    return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", API_PAGE, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def api_page_examples() -> list[tuple[str, str]]:
+    return examples_of(API_PAGE)
 
 
 @pytest.mark.parametrize("examples", [readme_examples, api_page_examples])
@@ -144,6 +152,52 @@ def test_the_api_page_names_the_problems_that_are_everywhere() -> None:
     assert named_problems("Errors") == EVERYWHERE
     (shown,) = re.findall(r"^```json\n(.*?)^```", SECTIONS["Errors"], re.DOTALL | re.MULTILINE)
     assert json.loads(shown) in [example["value"] for example in DOCUMENT["components"]["examples"].values()]
+
+
+def test_the_front_ends_calls_are_answered_in_this_order(api: str) -> None:
+    """But for ids, and for the time that passes."""
+    ids = {"00000000-0000-0000-000-0000000000000": str(uuid4())}
+    begins: list[datetime] = []
+    for curl, text in examples_of(FRONT_END_PAGE):
+        for shown_id, id in ids.items():
+            curl, text = curl.replace(shown_id, id), text.replace(shown_id, id)
+        words = shlex.split(curl.replace("\\\n", ""))
+        method = words[words.index("-X") + 1] if "-X" in words else "GET"
+        path = next(word for word in words if word.startswith("http")).removeprefix(DOCUMENT["servers"][0]["url"])
+        answer = requests.request(method, api + path, data=words[words.index("-d") + 1] if "-d" in words else None)
+        shown, got = json.loads(text), answer.json()
+        if answer.status_code == 201:
+            ids[shown["id"]] = got["id"]
+            shown["id"] = got["id"]
+            begins = [datetime.fromisoformat(one["create_date"]) for one in (shown, got)]
+        if begins:
+            shown, got = (in_general(one, begin) for one, begin in zip((shown, got), begins, strict=True))
+        assert got == shown, curl
+
+
+def in_general(answer: object, begin: datetime) -> object:
+    """With moments as whole days from then on, but for those that the page's calls name."""
+    if isinstance(answer, dict):
+        return {name: in_general(value, begin) for name, value in answer.items() if name != "instance"}
+    try:
+        moment = datetime.fromisoformat(answer)
+    except (TypeError, ValueError):
+        return answer
+    return answer if moment.year >= 2030 else round((moment - begin) / timedelta(days=1))
+
+
+def test_the_front_ends_page_has_words_for_its_problems() -> None:
+    section = FRONT_END_PAGE.partition("\n## Refusals\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`\w+`.*?) \|", section, re.MULTILINE)
+    named = {code for row in rows for code in re.findall(r"`(\w+)`", row)} - {"code"}
+    functions = {
+        code
+        for operation in OPERATIONS.values()
+        if "subscriptions" in operation.definition["tags"]
+        for _, code in operation.problems()
+    }
+    gateway = set(re.findall(r"^\| `(\w+)` \| \d", DOCUMENT["info"]["description"], re.MULTILINE))
+    assert functions - {"invalid_request", "internal_error"} < named <= functions | gateway
 
 
 def named_problems(section: str) -> set[tuple[int, str]]:

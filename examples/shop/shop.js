@@ -26,8 +26,8 @@ function clubName(id) {
   return clubs.get(id)?.name ?? `Club ${id}`;
 }
 
-function longDate(moment) {
-  return new Intl.DateTimeFormat("en", { dateStyle: "long" }).format(new Date(moment));
+function written(moment) {
+  return new Intl.DateTimeFormat("en", { dateStyle: "medium" }).format(new Date(moment));
 }
 
 // What the page shows.
@@ -44,7 +44,8 @@ function show() {
 function fill(list, template, items, showItem) {
   const cards = new Map([...list.children].map((card) => [card.dataset.id, card]));
   for (const item of items) {
-    const card = cards.get(String(item.id)) ?? document.querySelector(`#${template}`).content.cloneNode(true).children[0];
+    const card =
+      cards.get(String(item.id)) ?? document.querySelector(`#${template}`).content.cloneNode(true).children[0];
     card.dataset.id = item.id;
     const title = card.querySelector("h3");
     title.id = `${template}-${item.id}`;
@@ -59,8 +60,8 @@ function showSubscription(card, { club_id, status_id, effect_date, next }) {
   card.querySelector("h3").textContent = clubName(club_id);
   card.querySelector(".badge").textContent = BADGES[status_id] ?? "Not active";
   card.querySelector(".badge").dataset.status = status_id;
-  card.querySelector(".since").textContent = effect_date ? `since ${longDate(effect_date)}` : "";
-  card.querySelector(".next").textContent = next ? `${NEXT[next.status_id]} ${longDate(next.effect_date)}` : "";
+  card.querySelector(".since").textContent = effect_date ? `since ${written(effect_date)}` : "";
+  card.querySelector(".next").textContent = next ? `${NEXT[next.status_id]} ${written(next.effect_date)}` : "";
 
   const offer = (action, offered, words) => {
     const button = card.querySelector(`[value=${action}]`);
@@ -94,7 +95,7 @@ function say(where, ...content) {
 
 function explain(problem) {
   if (!(problem instanceof api.Problem)) throw problem;
-  say(trouble, problem.message, ...(problem.reference ? [` (${problem.reference})`] : []));
+  say(trouble, problem.message, ...(problem.reference ? [` Reference: ${problem.reference}`] : []));
 }
 
 // What the customer does.
