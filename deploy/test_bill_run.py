@@ -1,378 +1,67 @@
-"""The bill run on Step Functions: its definition, and months that it charges on the emulator.
+"""The operators' tool signs its requests as the gateway wants them, with the credentials of its environment."""
 
-The emulator cannot redrive an execution. Where AWS's users would redrive one, a second execution completes the month.
-"""
-
-import json
-import os
-import random
-import signal
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+import contextlib
+import re
+import subprocess
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones
 
+import psycopg2
 import pytest
-from conftest import deployed, dev_config
-from emulator import Emulator
-from package import Package
+from botocore.credentials import Credentials
+from local_api import target_directory
+from package import REGION
 from processes import ROOT
-from stage import Database, Platform, Stage, status
+from stage import Stage
 
-DEFINITION = json.loads((ROOT / "deploy/bill-run.asl.json").read_text(encoding="utf-8"))
-TIMEZONE = "Pacific/Auckland"
-CONCURRENCY = 8
-# Seconds.
-PATIENCE = 600
-A_PAGE_AND_MORE = 1200
-TOLERATED = DEFINITION["States"]["Charge"]["ToleratedFailureCount"]
+COMPLETE, NOT_AUTHORIZED = 0, 6
+ON_PROD = pytest.mark.parametrize("stage", ["prod"], indirect=True)
 
 
-class Run:
-    """An execution."""
-
-    def __init__(self, arn: str, emulator: Emulator) -> None:
-        self.arn, self.client = arn, emulator.client("stepfunctions")
-
-    def ended(self) -> "Run":
-        patience = time.monotonic() + PATIENCE
-        while (found := self.client.describe_execution(executionArn=self.arn))["status"] == "RUNNING":
-            assert time.monotonic() < patience, "it runs for ever"
-            time.sleep(0.1)
-        self.status, self.error = found["status"], found.get("error")
-        self.output = json.loads(found["output"]) if self.status == "SUCCEEDED" else None
-        return self
-
-    def states(self) -> list[tuple[str, dict]]:
-        """Those that it entered, with their inputs."""
-        pages = self.client.get_paginator("get_execution_history").paginate(executionArn=self.arn)
-        events = [event for page in pages for event in page["events"] if "stateEnteredEventDetails" in event]
-        details = [event["stateEnteredEventDetails"] for event in events]
-        return [(each["name"], json.loads(each["input"])) for each in details]
-
-    def result(self) -> dict:
-        """Of an execution that failed because not everybody is charged: it has no output."""
-        name, state = self.states()[-1]
-        assert name == "Is everybody charged"
-        return state["result"]
+@pytest.fixture(scope="session")
+def tool() -> Path:
+    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
+    return target_directory() / "debug/bill-run"
 
 
-class Month:
-    """The stage's current month, with subscriptions of its own."""
-
-    def __init__(self, stage: Stage, platform: Platform, machine: str) -> None:
-        self.stage, self.database, self.platform, self.machine = stage, stage.database, platform, machine
-        self.name = datetime.now(ZoneInfo(TIMEZONE)).strftime("%Y-%m")
-
-    def subscriptions(self, count: int, form: str = "gen_random_uuid()::text") -> list[str]:
-        """These alone are eligible."""
-        self.database.run(
-            f"""insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, id, 3, utc_now(), utc_now() from club;
-                insert into club (name, store_sku) values ('{random.random()}', 1);
-                insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, max(id), 1, utc_now(), utc_now() from club;
-                insert into subscription (id, club_id, customer_store_id)
-                    select {form}, (select max(id) from club), 'c' || n from generate_series(1, {count}) n;
-                insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, id, 1, '2020-01-01', '2020-01-01' from subscription
-                    where club_id = (select max(id) from club)"""
-        )
-        found = self.database.run("select id from subscription where club_id = (select max(id) from club)")
-        return sorted(id for (id,) in found)
-
-    def starts(self, machine: str | None = None, **given: object) -> Run:
-        """As the schedule does, at 06:00 of the month's first day."""
-        first = datetime.strptime(self.name, "%Y-%m").replace(hour=6, tzinfo=ZoneInfo(TIMEZONE))
-        scheduled = first.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        started = self.stage.emulator.client("stepfunctions").start_execution(
-            stateMachineArn=machine or self.machine, input=json.dumps({"scheduled_time": scheduled} | given)
-        )
-        return Run(started["executionArn"], self.stage.emulator)
-
-    def charged(self, subscriptions: list[str]) -> list[str]:
-        """Those with an order at the platform: one, under the request_id that bill-run has, too."""
-        orders = {order["request_id"] for order in self.platform.received() if order["taken"]}
-        months = {id for id in subscriptions if f"{self.name}.{id}" in orders}
-        assert {order for order in orders if order[8:] in set(subscriptions)} == {f"{self.name}.{id}" for id in months}
-        ledger = self.database.run("select subscription_id from charge_attempt where state = 'charged'")
-        counts = Counter(id for (id,) in ledger)
-        assert {id: counts[id] for id in months if counts[id] > 1} == {}, "charged twice"
-        return sorted(months)
-
-    def sent_since(self, orders: int) -> int:
-        return len(self.platform.orders()) - orders
+def ends(tool: Path, *arguments: str, by: Credentials | None) -> tuple[int, str]:
+    """Its exit status, and what it says."""
+    environment = {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+    if by:
+        environment |= {"AWS_ACCESS_KEY_ID": by.access_key, "AWS_SECRET_ACCESS_KEY": by.secret_key}
+    done = subprocess.run([tool, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
-def monthly_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
-    topic = emulator.client("sns").create_topic(Name="on-duty")["TopicArn"]
-    return dev_config(emulator, platform, database) | {
-        "billing_timezone": TIMEZONE,
-        "alarms": {"topic_arn": topic},
-        "bill_run": {"schedule": "cron(0 6 1 * ? *)", "concurrency": CONCURRENCY},
-    }
+def subscribe_by_hand(stage: Stage, *ids: str) -> None:
+    """With ids that are encoded in a path: what is signed is encoded once more."""
+    database = stage.config["database"]
+    at = {"host": database["db_host"], "user": database["db_user"], "dbname": database["db_name"]}
+    with contextlib.closing(psycopg2.connect(**at)) as connection, connection, connection.cursor() as cursor:
+        for id in ids:
+            cursor.execute("insert into subscription (id, club_id, customer_store_id) values (%s, 1, %s)", [id, id])
+            entry = "insert into subscription_status_history (id, subscription_id, status_id, effect_date)"
+            cursor.execute(f"{entry} values (%s, %s, 1, '2020-01-01')", [id, id])
 
 
-@pytest.fixture(scope="module")
-def stage(emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    stage = deployed("monthly", monthly_config, emulator, platform, tmp_path_factory)
-    yield stage
-    stage.serverless("remove")
-    machines = emulator.client("stepfunctions").list_state_machines()["stateMachines"]
-    assert [machine for machine in machines if "-monthly-" in machine["name"]] == []
+@ON_PROD
+def test_a_month_is_charged_with_signed_requests(
+    tool: Path, stage: Stage, operator: Credentials, stranger: Credentials, tmp_path: Path
+) -> None:
+    subscribe_by_hand(stage, "a b/é", "~._-")
+    plan = str(tmp_path / "plan")
+    planning = ("plan", "--api", stage.url(), "--sign", "--output", plan)
+    forged = Credentials(operator.access_key, "another secret")
+    for nobody in (None, forged, stranger):
+        status, said = ends(tool, *planning, by=nobody)
+        assert status == NOT_AUTHORIZED, said
+    assert ends(tool, *planning, by=operator)[0] == COMPLETE
 
-
-@pytest.fixture
-def month(stage: Stage, platform: Platform) -> Iterator[Month]:
-    (machine,) = [
-        machine["stateMachineArn"]
-        for machine in stage.emulator.client("stepfunctions").list_state_machines()["stateMachines"]
-        if machine["name"] == "beer-club-monthly-bill-run"
-    ]
-    yield Month(stage, platform, machine)
-    platform.answers("order")
-
-
-# What the template says.
-
-
-@pytest.fixture
-def properties(prod: Package) -> Callable[[str], dict]:
-    return lambda name: prod.resources[name]["Properties"]
-
-
-def test_the_machine_is_the_files_with_the_configured_concurrency(prod: Package, properties: Callable) -> None:
-    definition = properties("BillRun")["Definition"]
-    assert definition["States"]["Charge"].pop("MaxConcurrency") == prod.config["bill_run"]["concurrency"]
-    expected = json.loads(json.dumps(DEFINITION))
-    del expected["States"]["Charge"]["MaxConcurrency"]
-    assert definition == expected
-    names = {"EligibleFunction", "ChargeFunction", "Topic"}
-    assert set(properties("BillRun")["DefinitionSubstitutions"]) == names
-    assert {name for name in names if f"${{{name}}}" in json.dumps(DEFINITION)} == names
-
-
-def test_the_schedule_is_in_the_billing_time_zone(prod: Package, properties: Callable) -> None:
-    schedule = properties("BillRunSchedule")
-    assert schedule["ScheduleExpression"] == prod.config["bill_run"]["schedule"]
-    assert schedule["ScheduleExpressionTimezone"] == prod.config["billing_timezone"]
-    assert schedule["State"] == "ENABLED"
-    assert schedule["Target"]["Arn"] == {"Ref": "BillRun"}
-    given = json.loads(schedule["Target"]["Input"])
-    assert given == {"scheduled_time": "<aws.scheduler.scheduled-time>", "dry_run": False}
-
-
-def test_the_machine_may_do_no_more_than_it_needs(prod: Package) -> None:
-    named = "${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
-    functions = [{"Fn::GetAtt": [name, "Arn"]} for name in ("EligibleLambdaFunction", "ChargeLambdaFunction")]
-    own = "beer-club-prod-bill-run"
-    executions = [{"Fn::Sub": f"arn:{named}:execution:{own}{part}:*"} for part in ("", "/Charge")]
-    rule = "rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
-    may = [(s["Action"], s["Resource"]) for s in prod.statements("BillRunRole")]
-    assert may == [
-        ("lambda:InvokeFunction", functions),
-        ("states:StartExecution", {"Fn::Sub": f"arn:{named}:stateMachine:{own}"}),
-        (["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"], executions),
-        (
-            ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
-            {"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:" + rule},
-        ),
-    ]
-    (tells,) = prod.all("AWS::IAM::Policy")
-    (statement,) = tells["PolicyDocument"]["Statement"]
-    assert (statement["Action"], statement["Resource"]) == ("sns:Publish", {"Ref": "AlarmTopic"})
-    (starts,) = prod.statements("BillRunScheduleRole")
-    assert (starts["Action"], starts["Resource"]) == ("states:StartExecution", {"Ref": "BillRun"})
-    assert DEFINITION["States"]["Charge"]["Label"] == "Charge"
-
-
-def test_a_stage_without_a_bill_run_has_none_of_it(dev: Package) -> None:
-    assert "bill_run" not in dev.config
-    kinds = {resource["Type"].split("::")[1] for resource in dev.resources.values()}
-    assert kinds == {"ApiGateway", "Events", "IAM", "Lambda", "Logs", "S3"}
-    assert "BillRun" not in json.dumps(dev.resources)
-
-
-# The month.
-
-
-def test_a_day_after_the_scheduled_time_it_is_the_local_month_everywhere() -> None:
-    """For every day that a schedule may have, at the ends of the day and in both seasons, in every time zone."""
-    for name in sorted(available_timezones()):
-        for month in range(1, 13):
-            for day, hour, minute in ((1, 0, 0), (1, 23, 59), (26, 0, 0), (26, 23, 59)):
-                local = datetime(2027, month, day, hour, minute, tzinfo=ZoneInfo(name))
-                later = local.astimezone(UTC) + timedelta(days=1)
-                assert (later.year, later.month) == (2027, month), f"{name}: {local}"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"scheduled_time": "2026-11-30T17:00:00Z"}, "2026-12"),
-        ({"scheduled_time": "2026-12-31T11:00:00Z"}, "2027-01"),
-        ({"scheduled_time": "2026-12-01T09:00:00Z"}, "2026-12"),
-        ({"scheduled_time": "2027-02-27T11:59:00Z"}, "2027-02"),
-        ({"month": "2026-10", "scheduled_time": "2026-12-01T09:00:00Z"}, "2026-10"),
-    ],
-)
-def test_the_month_is_that_of_the_scheduled_time(given: dict, expected: str, emulator: Emulator) -> None:
-    state = DEFINITION["States"]["Begin"]
-    tested = emulator.client("stepfunctions").test_state(
-        definition=json.dumps(state), input=json.dumps(given), roleArn="arn:aws:iam::000000000000:role/any"
-    )
-    assert tested["status"] == "SUCCEEDED", tested
-    assert json.loads(tested["output"])["run"] == {"month": expected, "dry_run": False}
-
-
-# Months on the emulator.
-
-
-def test_a_month_with_faults_is_charged_once(month: Month, emulator: Emulator) -> None:
-    subscriptions = month.subscriptions(A_PAGE_AND_MORE)
-    faults = [
-        *[status(500)] * 10,
-        *[status(400)] * 7,
-        *[status(429, **{"retry-after": "1"})] * 10,
-        *["cut_body", "reset_before_reading"] * 5,
-        *[{"reset_after_reading": {"take": take}} for take in (True, False)] * 5,
-    ]
-    random.shuffle(faults)
-    for fault in faults:
-        month.platform.answers_once(fault)
-    sqs, sns = emulator.client("sqs"), emulator.client("sns")
-    queue = sqs.create_queue(QueueName="mail")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    sns.subscribe(TopicArn=month.stage.config["alarms"]["topic_arn"], Protocol="sqs", Endpoint=arn)
-
-    run = month.starts().ended()
-
-    assert run.status == "SUCCEEDED", run.result()
-    refused = run.output["refused"]
-    assert refused["order_rejected"] == 7, "what the platform refuses is not sent again"
-    assert run.output["listed"] == run.output["listed_again"] == A_PAGE_AND_MORE
-    assert run.output["charged"] + run.output["already_charged"] == A_PAGE_AND_MORE - 7
-    assert sum(refused.values()) == 7
-    assert run.output["unresolved"]["count"] == 0
-    assert len(month.charged(subscriptions)) == A_PAGE_AND_MORE - 7
-    assert [name for name, _ in run.states()].count("Charge") == 3, "pages of 500"
-
-    (mail,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
-    told = json.loads(mail["Body"])
-    assert (told["Subject"], json.loads(told["Message"])) == (f"Bill run of {month.name}", run.output)
-
-
-def test_two_at_once_charge_once(month: Month) -> None:
-    subscriptions = month.subscriptions(60)
-    both = [month.starts(), month.starts()]
-    for run in both:
-        assert run.ended().status == "SUCCEEDED", run.result()
-    assert sum(run.output["charged"] for run in both) == 60
-    assert sum(run.output["already_charged"] for run in both) == 60
-    assert month.charged(subscriptions) == subscriptions
-
-
-def test_a_second_execution_completes_what_killed_functions_left(month: Month, emulator: Emulator) -> None:
-    subscriptions, before = month.subscriptions(200), len(month.platform.orders())
-    first = month.starts()
-    kills = 0
-    with ThreadPoolExecutor() as pool:
-        ended = pool.submit(first.ended)
-        while not ended.done():
-            # Once more each time that some were sent since.
-            if kills < 5 and month.sent_since(before) > 30 * (kills + 1):
-                kills += kill(emulator, "beer-club-monthly-charge")
-            time.sleep(0.05)
-        ended.result()
-    assert kills == 5
-    if first.status == "FAILED":
-        left = first.result()["unresolved"]["ids"]
-        assert 0 < len(left) <= TOLERATED
-    # On AWS a child waits for as long as the answer says. Here it waits for less, and calls are still under way.
-    under_way = "select from charge_attempt where state = 'in_flight' and deadline > clock_timestamp()"
-    while month.database.run(under_way):
-        time.sleep(0.1)
-    second = month.starts().ended()
-    assert second.status == "SUCCEEDED", second.result()
-    assert second.output["charged"] + second.output["already_charged"] == 200
-    assert month.charged(subscriptions) == subscriptions
-
-
-def kill(emulator: Emulator, function: str) -> int:
-    """A process of the function, in the midst of whatever it does. How many there were to kill: one or none."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
-            variables = (process / "environ").read_text().split("\0")
-        except (OSError, UnicodeDecodeError):
-            continue
-        if session == emulator.session and f"AWS_LAMBDA_FUNCTION_NAME={function}" in variables:
-            os.kill(int(process.name), signal.SIGKILL)
-            return 1
-    return 0
-
-
-def test_a_platform_that_is_down_stops_the_run_and_a_second_execution_completes_it(month: Month) -> None:
-    subscriptions = month.subscriptions(TOLERATED + 10)
-    month.platform.answers(status(503))
-    down = month.starts().ended()
-    assert (down.status, down.error) == ("FAILED", "States.ExceedToleratedFailureThreshold")
-    month.platform.answers("order")
-    up = month.starts().ended()
-    assert up.status == "SUCCEEDED", up.result()
-    assert month.charged(subscriptions) == subscriptions
-
-
-def test_a_few_without_an_outcome_do_not_stop_the_others(month: Month) -> None:
-    subscriptions = month.subscriptions(TOLERATED - 10)
-    month.platform.answers(status(503))
-    run = month.starts().ended()
-    assert (run.status, run.error) == ("FAILED", "States.NoChoiceMatched")
-    assert sorted(run.result()["unresolved"]["ids"]) == subscriptions
-    assert month.charged(subscriptions) == [], "they are not taken, but may have been"
-
-
-def test_a_dry_run_sends_nothing(month: Month) -> None:
-    subscriptions, before = month.subscriptions(510), len(month.platform.orders())
-    run = month.starts(dry_run=True).ended()
-    assert (run.status, run.output["listed"], run.output["charged"]) == ("SUCCEEDED", len(subscriptions), 0)
-    assert "Charge" not in [name for name, _ in run.states()]
-    assert month.sent_since(before) == 0
-    charged = {id for (id,) in month.database.run("select subscription_id from charge_attempt")}
-    assert charged.isdisjoint(subscriptions)
-
-
-def test_another_month_charges_nobody(month: Month) -> None:
-    month.subscriptions(3)
-    before = len(month.platform.orders())
-    run = month.starts(month="2020-01").ended()
-    assert (run.status, run.error) == ("FAILED", "AnotherMonth")
-    assert month.sent_since(before) == 0
-
-
-def test_an_id_that_cannot_be_in_a_request_id_is_left_for_the_command_line(month: Month) -> None:
-    month.subscriptions(6, form="case when n % 2 = 0 then 'sendable-' else 'not/sendable %41 ' end || n || random()")
-    run = month.starts().ended()
-    assert run.status == "FAILED"
-    result = run.result()
-    assert (result["charged"], result["unresolved"]["count"], result["not_sendable"]["count"]) == (3, 0, 3)
-    assert all(id.startswith("not/sendable") for id in result["not_sendable"]["ids"])
-
-
-def test_a_long_run_goes_on_in_another_execution(month: Month, emulator: Emulator) -> None:
-    subscriptions = month.subscriptions(20)
-    machines = emulator.client("stepfunctions")
-    found = machines.describe_state_machine(stateMachineArn=month.machine)
-    short = json.loads(found["definition"])
-    short["States"]["Begin"]["Output"]["reading"]["query"]["limit"] = "10"
-    (long,) = [c for c in short["States"]["What comes next"]["Choices"] if c["Variable"] == "$.pages"]
-    long["NumericGreaterThanEquals"] = 2
-    copy = machines.create_state_machine(name="short", definition=json.dumps(short), roleArn=found["roleArn"])
-    run = month.starts(machine=copy["stateMachineArn"]).ended()
-    assert run.status == "SUCCEEDED"
-    assert run.states()[-1][0] == "Go on in another execution"
-    assert (run.output["listed"], run.output["listed_again"], run.output["charged"]) == (20, 20, 20)
-    assert month.charged(subscriptions) == subscriptions
+    status, said = ends(tool, "apply", plan, "--yes", by=forged)
+    assert status == NOT_AUTHORIZED, said
+    status, said = ends(tool, "apply", plan, "--yes", by=operator)
+    assert status == COMPLETE, said
+    (charged,) = re.findall(r"planned = (\d+) charged", said)
+    assert int(charged) >= 2
+    assert "0 refused + 0 unknown + 0 left" in said
+    for secret in (operator.secret_key, forged.secret_key):
+        assert secret not in said
