@@ -408,3 +408,45 @@ def test_a_long_run_goes_on_in_another_execution(month: Month, emulator: Emulato
     assert run.states()[-1][0] == "Go on in another execution"
     assert (run.output["listed"], run.output["listed_again"], run.output["charged"]) == (20, 20, 20)
     assert month.charged(subscriptions) == subscriptions
+
+
+# What a redrive finds. The emulator has no count of redrives, so it is in the state here.
+
+
+def redriven(month: Month, emulator: Emulator) -> dict:
+    found = emulator.client("stepfunctions").describe_state_machine(stateMachineArn=month.machine)
+    return json.loads(found["definition"].replace("$$.Execution.RedriveCount", "$.redriven"))
+
+
+def execute(emulator: Emulator, name: str, definition: dict, state: dict) -> Run:
+    machines = emulator.client("stepfunctions")
+    role = "arn:aws:iam::000000000000:role/any"
+    made = machines.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)
+    started = machines.start_execution(stateMachineArn=made["stateMachineArn"], input=json.dumps(state))
+    return Run(started["executionArn"], emulator).ended()
+
+
+def test_a_redrive_asks_about_the_unresolved_alone(month: Month, emulator: Emulator) -> None:
+    subscriptions = month.subscriptions(20)
+    month.platform.answers(status(503))
+    failed = month.starts().ended()
+    month.platform.answers("order")
+    name, state = failed.states()[-1]
+    definition = redriven(month, emulator) | {"StartAt": name}
+    run = execute(emulator, "redriven", definition, state | {"redriven": 1})
+    assert run.status == "SUCCEEDED", run.states()[-1]
+    assert [name for name, _ in run.states()].count("Charge") == 1
+    assert run.output["charged"] + run.output["already_charged"] == 20
+    assert run.output["unresolved"] == {"count": 0, "ids": []}
+    assert month.charged(subscriptions) == subscriptions
+
+
+def test_a_redriven_child_charges_again(month: Month, emulator: Emulator) -> None:
+    (subscription,) = month.subscriptions(1)
+    child = redriven(month, emulator)["States"]["Charge"]["ItemProcessor"]
+    child = {"StartAt": "Unresolved until it is redriven", "States": child["States"]}
+    state = {"id": subscription, "month": month.name, "request_id": f"{month.name}.{subscription}", "tries": 8}
+    state |= {"redrives": 0, "pauses": [2]}
+    run = execute(emulator, "child", child, state | {"redriven": 1})
+    assert run.output == {"id": subscription, "outcome": "charged"}
+    assert execute(emulator, "child-once", child, state | {"redriven": 0}).error == "States.NoChoiceMatched"
