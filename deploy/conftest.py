@@ -7,6 +7,7 @@ import signal
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
@@ -56,6 +57,12 @@ def platform() -> Iterator[Platform]:
     command = [target_directory() / "debug/ecommerce-stub", str(port)]
     with running(command, credentials, signal.SIGINT, stdout=subprocess.DEVNULL):
         yield Platform(f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Path:
+    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
+    return target_directory() / "debug/bill-run"
 
 
 @pytest.fixture(scope="session", params=["dev", "prod"])

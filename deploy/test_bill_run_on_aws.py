@@ -19,13 +19,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from conftest import deployed, dev_config
-from emulator import Emulator
-from package import Package
+from emulator import OWNER, Emulator
+from package import REGION, Package
 from processes import ROOT
 from stage import Database, Platform, Stage, status
 
 DEFINITION = json.loads((ROOT / "deploy/bill-run.asl.json").read_text(encoding="utf-8"))
 TIMEZONE = "Pacific/Auckland"
+TOOL = OWNER | {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 CONCURRENCY = 8
 # Seconds.
 PATIENCE = 600
@@ -399,9 +400,8 @@ def test_another_month_charges_nobody(month: Month) -> None:
 
 
 def test_an_id_that_cannot_be_in_a_request_id_is_left_for_the_command_line(month: Month) -> None:
-    month.subscriptions(
-        6, form="case when n % 2 = 0 then 'sendable-' else 'not/sendable %41 ' end || n || left(md5(random()::text), 9)"
-    )
+    form = "case when n % 2 = 0 then 'sendable-' else 'not/sendable %41 ' end || n || left(md5(random()::text), 9)"
+    month.subscriptions(6, form)
     run = month.starts().ended()
     assert run.status == "FAILED"
     result = run.result()
@@ -420,6 +420,50 @@ def test_a_long_run_goes_on_in_another_execution(month: Month) -> None:
     assert run.states()[-1][0] == "Go on in another execution"
     assert (run.output["listed"], run.output["listed_again"], run.output["charged"]) == (20, 20, 20)
     assert month.charged(subscriptions) == subscriptions
+
+
+# The command-line tool.
+
+
+def test_either_finishes_the_others_month(month: Month, tool: Path, tmp_path: Path) -> None:
+    subscriptions = month.subscriptions(30)
+    part, whole = str(tmp_path / "part"), str(tmp_path / "whole")
+
+    def bill_run(*arguments: str) -> str:
+        done = subprocess.run([tool, *arguments], env=TOOL, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    bill_run("plan", "--api", month.stage.url(), "--limit", "10", "--output", part)
+    bill_run("apply", part, "--yes")
+    run = month.starts().ended()
+    assert (run.output["charged"], run.output["already_charged"]) == (20, 10)
+    bill_run("plan", "--api", month.stage.url(), "--output", whole)
+    assert "30 charged before" in bill_run("apply", whole, "--yes")
+    assert month.charged(subscriptions) == subscriptions
+
+
+def test_the_tool_reports_an_execution(month: Month, tool: Path) -> None:
+    environment = TOOL | {"AWS_ENDPOINT_URL": month.stage.emulator.endpoint}
+
+    def report(run: Run, *options: str) -> str:
+        command = [tool, "report", "--execution", run.arn, *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    subscriptions = month.subscriptions(3)
+    month.platform.answers(status(503))
+    found = json.loads(report(month.starts().ended(), "--format", "json"))
+    counts = {name: found[name] for name in ("planned", "charged", "already_charged", "refused", "unknown", "left")}
+    assert counts == {"planned": 3, "charged": 0, "already_charged": 0, "refused": 0, "unknown": 3, "left": 0}
+    assert [line["subscription_id"] for line in found["subscriptions"]] == subscriptions
+    assert {line["request_id"] for line in found["subscriptions"]} == {f"{month.name}.{id}" for id in subscriptions}
+
+    month.platform.answers("order")
+    said = report(month.starts().ended())
+    assert f"{month.name}: 3 planned = " in said
+    assert said.endswith("+ 0 refused + 0 unknown + 0 left\n")
+    assert "in the state Another month" in report(month.starts(month="2020-01").ended())
 
 
 # What a redrive finds. The emulator has no count of redrives, so it is in the state here.
