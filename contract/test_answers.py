@@ -91,8 +91,10 @@ def eligible_case(**query: object) -> Case:
     return OPERATIONS["eligible"].case({}, query=query)
 
 
-def charge_case(subscription: str, request_id: str | None = None) -> Case:
-    return OPERATIONS["charge"].case({"id": subscription, "request_id": request_id or f"order-{next(NAMES)}"})
+def charge_case(subscription: str, request_id: str | None = None, **query: object) -> Case:
+    return OPERATIONS["charge"].case(
+        {"id": subscription, "request_id": request_id or f"order-{next(NAMES)}"}, query=query
+    )
 
 
 def lookup_case(subscription: str) -> Case:
@@ -221,6 +223,7 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("eligible", 400, "page_required"): page_required,
     ("charge", 400, "invalid_request"): asking(lambda world: charge_case(world.subscription(1), "order 1")),
     ("charge", 404, "subscription_not_found"): asking(lambda _: charge_case("nobody")),
+    ("charge", 409, "month_mismatch"): asking(lambda world: charge_case(world.subscription(1), month="2000-01")),
     ("charge", 409, "not_chargeable"): asking(lambda world: charge_case(world.subscription(2))),
     ("charge", 409, "charge_in_progress"): charge_in_progress,
     ("charge", 409, "charge_outcome_unknown"): earlier_outcome_unknown,
@@ -255,7 +258,7 @@ def shown(operation: str, status: int, code: str) -> list[dict]:
 
 def in_general(problem: dict) -> dict:
     """Without the parts that differ between calls."""
-    of_one_call = {"instance", "request_id"} | ({"detail"} if problem["code"] == "invalid_request" else set())
+    of_one_call = {"instance", "request_id", "month"} | ({"detail"} if problem["code"] == "invalid_request" else set())
     return {name: None if name in of_one_call else value for name, value in problem.items()}
 
 

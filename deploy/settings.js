@@ -5,6 +5,7 @@ const path = require('path');
 const Ajv = require('ajv');
 const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
+const billRun = require('./bill-run');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
@@ -50,6 +51,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   }
   const ofOperators = authorization === 'none' ? null : authorization;
   const origin = config.cors_allow_origin || '*';
+  const topic = alarms?.topic_arn || { Ref: 'AlarmTopic' };
   const authenticated = customersAuthorizer();
   const ofCustomers = authenticated || (customers.authorization === 'aws_iam' ? 'aws_iam' : null);
   if (production && !ofCustomers) {
@@ -70,6 +72,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       authorizer: ofOperators,
       throttle: ofOperators && limits(operators, OPERATORS_LIMITS),
     },
+    bill_run: billRun(config.bill_run, timezone(), alarms && topic),
     customers: {
       authorizer: ofCustomers,
       /** A customer's list names ids, so it is the operators' where customers are not authenticated. */
@@ -84,7 +87,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       enabled: Boolean(alarms),
       resources: alarms ? '${file(deploy/alarms.yml)}' : {},
       own_topic: alarms?.email ? '${file(deploy/alarm-topic.yml)}' : {},
-      topic: alarms?.topic_arn || { Ref: 'AlarmTopic' },
+      topic,
       email: alarms?.email,
     },
     /** The root certificate to put beside the binaries, or null. */

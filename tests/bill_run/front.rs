@@ -48,7 +48,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// With so many environments of charge.
+    /// `charges` is the number of charge's environments.
     pub async fn start(api: &Api, charges: usize) -> Self {
         let mut functions = HashMap::new();
         for (function, count) in [("charge", charges), ("eligible", 1)] {

@@ -8,4 +8,5 @@ mod front;
 mod months;
 mod rules;
 mod scripted;
+mod terminal;
 mod tool;

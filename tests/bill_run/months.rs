@@ -17,7 +17,7 @@ use crate::{
     tool::{Desk, Report, journal, signal},
 };
 
-/// So many subscriptions that are ACTIVE, to one club.
+/// Active subscriptions to one club; their ids.
 async fn subscriptions(api: &Api, count: usize) -> Vec<String> {
     let club = api.club().await;
     api.run(&format!(
@@ -84,7 +84,7 @@ async fn a_month_is_charged_once_though_the_tool_is_killed_twenty_times_and_the_
         }
     }
 
-    // At random moments: when so many entries are in the journal, of two for each request.
+    // At random moments, counted in entries of the journal. A request makes two.
     let seed = Uuid::new_v4().as_u128();
     let mut moments: Vec<usize> =
         (0..KILLS).map(|kill| (seed.rotate_left(kill * 6) % (2 * COUNT as u128)) as usize).collect();

@@ -108,7 +108,7 @@ async fn it_waits_as_long_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_by_the_api_is_told_and_nothing_more_is_sent() {
+async fn after_a_refusal_that_concerns_everybody_nothing_more_is_sent() {
     for (reply, status, said) in [
         (Reply::Bare(401), 6, "not authorized: the API answers 401"),
         (Reply::Bare(403), 6, "not authorized: the API answers 403"),

@@ -73,7 +73,7 @@ impl Desk {
 
     pub async fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = self.command(arguments);
-        // Beside the API, which the test runs.
+        // The test serves the API meanwhile.
         spawn_blocking(move || command.output().unwrap().into()).await.unwrap()
     }
 

@@ -29,7 +29,7 @@ use crate::{
 
 /// How often a charge of unknown outcome is repeated before it is left as unknown.
 const FINDS: usize = 4;
-/// For each request at a time, so many subscriptions that wait to be asked about again.
+/// Subscriptions under way for each simultaneous request: the others wait to be repeated.
 const WAITING: usize = 20;
 
 pub struct Options {
@@ -160,14 +160,14 @@ impl Run<'_> {
     /// Asks until there is an outcome. Without one, the subscription is left.
     async fn charge(&self, planned: &Planned, sent_before: Option<String>) -> anyhow::Result<Outcome> {
         let mut request_id = sent_before.unwrap_or_else(|| planned.request_id.clone());
+        if !is_sendable(&planned.id) {
+            let code = Some("id_not_sendable".to_owned());
+            self.journal.record(Answered { code, ..Answered::new(&planned.id, &request_id, Outcome::Refused) })?;
+            return Ok(Outcome::Refused);
+        }
         let mut pauses = backoff();
         let mut finds = 0;
         loop {
-            if !is_sendable(&planned.id) {
-                let code = Some("id_not_sendable".to_owned());
-                self.journal.record(Answered { code, ..Answered::new(&planned.id, &request_id, Outcome::Refused) })?;
-                return Ok(Outcome::Refused);
-            }
             let Some(reply) = self.send(planned, &request_id).await? else { return Ok(Outcome::Left) };
             let mut next = rules::next(&reply);
             if let Next::Find { .. } = next {
@@ -185,7 +185,12 @@ impl Run<'_> {
             self.journal.record(answered(planned, &request_id, &reply, &next))?;
             let after = match next {
                 Next::Done(outcome) => {
-                    self.failures.store(0, Ordering::Relaxed);
+                    match outcome {
+                        Outcome::Unknown => self.count_failure(&reply).await?,
+                        Outcome::Charged | Outcome::AlreadyCharged | Outcome::Refused | Outcome::Left => {
+                            self.failures.store(0, Ordering::Relaxed);
+                        }
+                    }
                     return Ok(outcome);
                 }
                 Next::Stop(stop) => {

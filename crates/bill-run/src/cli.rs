@@ -63,7 +63,7 @@ struct PlanArguments {
     /// The plan [default: bill-run-<month>.plan]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// At most so many subscriptions, to begin with
+    /// Plan only the first N subscriptions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Sign requests with the AWS credentials, as is done for API Gateway's own URLs
@@ -81,10 +81,10 @@ struct ApplyArguments {
     /// Requests at the same time
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: u16,
-    /// At most so many requests a second
+    /// The most requests per second
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<NonZeroU32>,
-    /// After so many failures in a row it asks whether to go on; without a terminal it stops
+    /// Failures in a row after which it asks whether to go on; without a terminal it stops
     #[arg(long, value_name = "N", default_value = "100")]
     max_failures: NonZeroU32,
     /// Do not ask before it begins
@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
 fn failed(error: &anyhow::Error) -> Exit {
     let pipe = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     if pipe.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        // Whoever read the output has seen enough.
+        // The reader closed the pipe: it wants no more.
         return Exit::Complete;
     }
     eprintln!("bill-run: {error:#}");

@@ -1,4 +1,4 @@
-//! The journal: what was sent and what came back, as JSON lines in a file beside the plan.
+//! The journal: what was sent and what came back, as JSON lines in a file next to the plan.
 //!
 //! An intent is on the disk before its request is sent, so nothing that was sent is forgotten. An outcome that is lost
 //! with the machine only means that the same request_id is sent once more.

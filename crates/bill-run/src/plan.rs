@@ -29,7 +29,7 @@ pub struct Header {
     pub month: String,
     /// When it was read, in UTC.
     pub read_at: String,
-    /// More are eligible, but only so many were asked for.
+    /// How many were asked for, if more are eligible.
     pub limited_to: Option<usize>,
 }
 

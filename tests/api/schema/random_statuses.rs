@@ -53,6 +53,16 @@ fn entry_in_effect(history: &[Entry], now: i64) -> Option<&Entry> {
     (0..in_effect.len()).rfind(|place| !is_void(*place)).map(|place| in_effect[place])
 }
 
+/// What the database says of a subscription at a moment.
+#[derive(sqlx::FromRow)]
+struct Found {
+    id: String,
+    entry_id: Option<String>,
+    next_status: Option<i32>,
+    /// Milliseconds.
+    next_from: Option<i64>,
+}
+
 fn status(history: &[Entry], now: i64) -> Option<i32> {
     entry_in_effect(history, now).and_then(|entry| entry.status)
 }
@@ -112,9 +122,9 @@ async fn the_list_and_the_definition_agree_with_the_model() {
     let (mut doubtful, mut scheduled) = (0, 0);
     for now in -1..=LAST_MOMENT {
         api.set_clock(&format!("({}) at time zone 'UTC'", moment(&format!("({now})")))).await;
-        let found: Vec<(String, Option<String>, Option<i32>, Option<i64>)> = sqlx::query_as(
-            "select s.id, entry_id, next.status_id,
-                (extract(epoch from next.effect_date - timestamp '2020-01-01') * 1000)::bigint
+        let found: Vec<Found> = sqlx::query_as(
+            "select s.id, entry_id, next.status_id as next_status,
+                (extract(epoch from next.effect_date - timestamp '2020-01-01') * 1000)::bigint as next_from
              from subscription s
              left join lateral subscription_status_at(s.id, utc_now()) current on true
              cross join lateral subscription_next_status(s.id, current.status_id, utc_now(), 60) next",
@@ -122,14 +132,14 @@ async fn the_list_and_the_definition_agree_with_the_model() {
         .fetch_all(&api.sql)
         .await
         .unwrap();
-        let found: HashMap<_, _> = found.into_iter().map(|(id, entry, next, from)| (id, (entry, next, from))).collect();
+        let found: HashMap<_, _> = found.into_iter().map(|found| (found.id.clone(), found)).collect();
         let mut eligible = BTreeSet::new();
         for (id, club, history) in &population {
             let entry = entry_in_effect(history, now);
-            let (found_entry, next, from) = &found[id];
-            assert_eq!(found_entry.as_deref(), entry.map(|entry| &*entry.id), "at {now}: {history:?}");
-            assert_eq!((*next, *from), next_status(history, now), "after {now}: {history:?}");
-            scheduled += usize::from(from.is_some());
+            let found = &found[id];
+            assert_eq!(found.entry_id.as_deref(), entry.map(|entry| &*entry.id), "at {now}: {history:?}");
+            assert_eq!((found.next_status, found.next_from), next_status(history, now), "after {now}: {history:?}");
+            scheduled += usize::from(found.next_from.is_some());
             if entry.is_some_and(|entry| entry.status == Some(1)) {
                 eligible.extend(club.filter(|club| *club != 3).map(|_| id.as_str()));
             }
