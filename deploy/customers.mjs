@@ -1,20 +1,28 @@
-// Customers of a user pool call the API from a page of another origin, in a real browser. API_URL names the API, CUSTOMERS
-// has two customers' ids and tokens, and EXPIRING_TOKEN is one that soon expires.
+// Customers of a user pool call the API from a page of another origin, in a real browser: from an empty page, and from the
+// example of a shop. API_URL names the API, CUSTOMERS has two customers' ids and tokens, and EXPIRING_TOKEN is one that soon
+// expires.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { launch } from "../contract/chromium.mjs";
 
 const api = process.env.API_URL;
 const [ana, bia] = JSON.parse(process.env.CUSTOMERS);
-let browser, page, shop;
+const example = new URL("../examples/shop/", import.meta.url);
+const types = { html: "text/html", css: "text/css", js: "text/javascript" };
+let browser, page, shop, origin;
 
 before(async () => {
   browser = await launch();
-  shop = createServer((_, answer) => answer.setHeader("content-type", "text/html").end("<title>Shop</title>"));
+  shop = createServer(({ url }, answer) => {
+    answer.setHeader("content-type", types[url.split(".").pop()] ?? "text/html");
+    answer.end(url === "/empty" ? "<title>Shop</title>" : readFileSync(new URL(url.slice(1), example)));
+  });
   await new Promise((listening) => shop.listen(0, "127.0.0.1", listening));
+  origin = `http://127.0.0.1:${shop.address().port}`;
   page = await browser.newPage();
-  await page.goto(`http://127.0.0.1:${shop.address().port}/`);
+  await page.goto(`${origin}/empty`);
 });
 
 after(async () => {
@@ -73,6 +81,34 @@ test("each customer sees and pauses only their own subscription", async () => {
   }
 });
 
+/** The example of a shop, where the customer's session has this token. */
+async function visit({ id, token }) {
+  const shopPage = await (await browser.newContext()).newPage();
+  shopPage.setDefaultTimeout(20_000);
+  const config = `
+    export const API = ${JSON.stringify(api)};
+    export const customer = () => ${JSON.stringify(id)};
+    export const authorization = async () => ${JSON.stringify(token)};`;
+  await shopPage.route(`${origin}/config.js`, (route) => route.fulfill({ contentType: types.js, body: config }));
+  await shopPage.goto(`${origin}/index.html`);
+  return shopPage;
+}
+
+test("in the example of a shop, each customer sees and resumes only their own subscription", async () => {
+  const [anas, bias] = [await visit(ana), await visit(bia)];
+  for (const own of [anas, bias]) await own.locator("#own .badge").getByText("Paused").waitFor();
+  await anas.getByRole("button", { name: "Resume" }).click();
+  await anas.locator("#own .badge").getByText("Active").waitFor();
+  for (const [own, status] of [
+    [anas, "Active"],
+    [bias, "Paused"],
+  ]) {
+    await own.reload();
+    await own.locator("#own .badge").getByText(status).waitFor();
+    assert.equal(await own.locator("#own .card").count(), 1);
+  }
+});
+
 test("the page reads that a token is missing, forged or has expired", async () => {
   const [head, claims, signature] = ana.token.split(".");
   const others = JSON.stringify({ ...JSON.parse(Buffer.from(claims, "base64url")), sub: bia.id });
@@ -87,4 +123,7 @@ test("the page reads that a token is missing, forged or has expired", async () =
     answer = await fetchFromPage(process.env.EXPIRING_TOKEN, "GET", "/subscription");
   } while (answer.status === 200 && Date.now() < patience);
   refuses(answer, 401, "unauthenticated");
+
+  const shopPage = await visit({ id: ana.id, token: process.env.EXPIRING_TOKEN });
+  await shopPage.getByRole("alert").getByText("Please sign in again.").waitFor();
 });

@@ -90,7 +90,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       topic,
       email: alarms?.email,
     },
-    /** The root certificate to put beside the binaries, or null. */
+    /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
     statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },

@@ -35,7 +35,7 @@ class Stage:
     # What a person at a terminal does.
 
     def migrate(self, password: str) -> None:
-        """With the very file that is deployed; Alembic looks for it beside its own."""
+        """With the very file that is deployed, in the folder where Alembic looks for it."""
         self._write_config()
         shutil.copy(ROOT / "alembic.ini", self.folder)
         shutil.copytree(ROOT / "migrations", self.folder / "migrations", dirs_exist_ok=True)

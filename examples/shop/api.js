@@ -136,9 +136,9 @@ async function call(method, path, body) {
 async function send(method, path, body) {
   const headers = {};
   if (body) headers["content-type"] = "application/json";
-  if (authorization) headers.authorization = await authorization();
   let answer, content;
   try {
+    if (authorization) headers.authorization = await authorization();
     answer = await fetch(API + path, {
       method,
       headers,

@@ -24,7 +24,7 @@ async fn every_answer_leads_to_its_outcome() {
     let unknown = |status, named| Reply::Problem(status, "charge_outcome_unknown", json!({ "request_id": named }));
     let at_once = |reply| Reply::RetryAfter(0, Box::new(reply));
     // What is answered first (charged after that), what the report says, and how often it was asked.
-    let rows: Vec<(&str, Vec<Reply>, &str, Option<&str>, Option<u16>, usize)> = vec![
+    let rows = vec![
         ("charged", vec![], "charged", None, Some(200), 1),
         ("order_rejected", vec![problem(502, "order_rejected")], "refused", Some("order_rejected"), Some(502), 1),
         ("not_chargeable", vec![problem(409, "not_chargeable")], "refused", Some("not_chargeable"), Some(409), 1),

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use governor::{DefaultDirectRateLimiter, Quota};
+use indicatif::HumanCount;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, Semaphore, watch},
@@ -130,7 +131,7 @@ fn confirmed(plan: &Plan, before: &Counts, open: usize) -> anyhow::Result<bool> 
     if !io::stdin().is_terminal() {
         bail!(crate::cli::UsageError("there is no terminal to ask on: say --yes"));
     }
-    eprintln!("Charge {open} subscriptions for {} at {}?", plan.header.month, plan.header.api);
+    eprintln!("Charge {} subscriptions for {} at {}?", HumanCount(open as u64), plan.header.month, plan.header.api);
     if before.done() > 0 {
         eprintln!("{} of the plan's {} are done before.", before.done(), before.planned());
     }

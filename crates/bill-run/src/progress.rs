@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     io::{self, IsTerminal},
     sync::{
         Arc,
@@ -10,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::rules::Outcome;
 
 const EACH: Duration = Duration::from_secs(10);
-const BAR: &str = "{wide_bar} {human_pos} of {human_len}, {per_sec}, {eta} left{msg}";
+const BAR: &str = "{wide_bar} {human_pos} of {human_len}, {rate} a second, {eta} left{msg}";
 
 #[derive(Clone)]
 pub struct Progress {
@@ -27,7 +28,11 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(count: usize) -> Self {
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{:.0}", state.per_sec());
+        };
         let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = style.with_key("rate", rate);
         Self { bar: ProgressBar::new(count as u64).with_style(style), refused: Arc::default(), unknown: Arc::default() }
     }
 
@@ -81,6 +86,6 @@ impl Progress {
     }
 
     pub fn finish(&self) {
-        self.bar.abandon();
+        self.bar.finish_and_clear();
     }
 }

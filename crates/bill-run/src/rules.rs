@@ -51,8 +51,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 5] = [Self::Charged, Self::AlreadyCharged, Self::Refused, Self::Unknown, Self::Left];
-
     pub fn word(self) -> &'static str {
         match self {
             Self::Charged => "charged",
