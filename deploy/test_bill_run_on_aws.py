@@ -289,10 +289,7 @@ def test_a_month_with_faults_is_charged_once(month: Month, emulator: Emulator) -
     # The first ones that are sent are refused; the others meet a fault now and then, some at a repeat.
     for answer in [*[status(400)] * REFUSED, *(each for fault in faults for each in (fault, *["order"] * 5))]:
         month.platform.answers_once(answer)
-    sqs, sns = emulator.client("sqs"), emulator.client("sns")
-    queue = sqs.create_queue(QueueName="mail")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    sns.subscribe(TopicArn=month.stage.config["alarms"]["topic_arn"], Protocol="sqs", Endpoint=arn)
+    mailbox = subscribed(emulator, month.stage.config["alarms"]["topic_arn"])
 
     run = month.starts().ended()
 
@@ -306,9 +303,21 @@ def test_a_month_with_faults_is_charged_once(month: Month, emulator: Emulator) -
     assert len(month.charged(subscriptions)) == ALL - REFUSED
     assert [name for name, _ in run.states()].count("Charge") == 3, "pages of 500"
 
-    (mail,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
-    told = json.loads(mail["Body"])
+    (told,) = mailbox()
     assert (told["Subject"], json.loads(told["Message"])) == (f"Bill run of {month.name}", run.output)
+
+
+def subscribed(emulator: Emulator, topic: str) -> Callable[[], list[dict]]:
+    """What the topic sends from now on."""
+    sqs = emulator.client("sqs")
+    queue = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    emulator.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    read = {"QueueUrl": queue, "WaitTimeSeconds": 5, "MaxNumberOfMessages": 10}
+    return lambda: [json.loads(message["Body"]) for message in sqs.receive_message(**read).get("Messages", [])]
 
 
 def test_two_at_once_charge_once(month: Month) -> None:
