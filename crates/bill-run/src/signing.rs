@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
-use aws_config::{BehaviorVersion, Region, meta::region::RegionProviderChain};
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, SharedCredentialsProvider},
@@ -48,8 +48,11 @@ impl Signer {
     pub async fn new(api: &Url) -> anyhow::Result<Self> {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let region = RegionProviderChain::first_try(region_of(api)).or_default_provider();
-        let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await;
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        if let Some(region) = region_of(api) {
+            loader = loader.region(region);
+        }
+        let config = loader.load().await;
         let region = config.region().cloned().context("the region is not known: set AWS_REGION")?;
         let provider = config.credentials_provider().context("there are no AWS credentials")?;
         Ok(Self { provider, region, credentials: Mutex::default() })
