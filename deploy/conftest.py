@@ -7,6 +7,7 @@ import signal
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
@@ -58,6 +59,12 @@ def platform() -> Iterator[Platform]:
         yield Platform(f"http://127.0.0.1:{port}")
 
 
+@pytest.fixture(scope="session")
+def tool() -> Path:
+    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
+    return target_directory() / "debug/bill-run"
+
+
 @pytest.fixture(scope="session", params=["dev", "prod"])
 def stage(
     request: pytest.FixtureRequest, emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempPathFactory
@@ -85,7 +92,7 @@ def deployed(
 ) -> Stage:
     database = Database(os.environ["TEST_DATABASE_URL"], f"deployed_{name}")
     config = config_of(emulator, platform, database)
-    stage = Stage(name, config, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
+    stage = Stage(name, config, database, tmp_path_factory.mktemp(f"deployed_{name}"), emulator)
     stage.migrate(password="not asked for")
     database.run(
         "insert into club (name, store_sku) values ('Lager', 4711), ('Stout', 4712), ('Ale', 4713);"

@@ -22,14 +22,14 @@ from processes import ROOT
 ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 # Quick to build; test_zips.py checks the optimized programs.
 QUICK_BUILD = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
-# The emulator's CloudFormation has neither alarms of metric math nor associations of web ACLs. Both are taken out of
+# The emulator's CloudFormation has neither alarms of metric math nor associations of web ACLs. They are taken out of
 # what it is given, and test_template.py checks them.
-GAPS = ("ThrottlesAlarm", "WebAclAssociation")
+GAPS = ("ThrottlesAlarm", "BillRunMissingAlarm", "WebAclAssociation")
 
 
 class Stage:
-    def __init__(self, name: str, config: dict, folder: Path, emulator: Emulator) -> None:
-        self.name, self.config, self.folder, self.emulator = name, config, folder, emulator
+    def __init__(self, name: str, config: dict, database: "Database", folder: Path, emulator: Emulator) -> None:
+        self.name, self.config, self.database, self.folder, self.emulator = name, config, database, folder, emulator
         self.requests_sent = 0
 
     # What a person at a terminal does.
@@ -115,11 +115,25 @@ class Platform:
         self.url = url
 
     def fails_once(self) -> None:
-        behaviour = {"answer": {"status": {"status": 500, "headers": {}, "body": "{}"}}}
-        requests.post(f"{self.url}/behaviour", json=behaviour, timeout=10).raise_for_status()
+        self.answers_once(status(500))
+
+    def answers_once(self, answer: object) -> None:
+        """After what was said before."""
+        requests.post(f"{self.url}/behaviour", json={"answer": answer}, timeout=10).raise_for_status()
+
+    def answers(self, answer: object) -> None:
+        """From now on."""
+        requests.put(f"{self.url}/behaviour", json={"answer": answer}, timeout=10).raise_for_status()
 
     def orders(self) -> list[str]:
-        return [order["request_id"] for order in requests.get(f"{self.url}/orders", timeout=10).json()]
+        return [order["request_id"] for order in self.received()]
+
+    def received(self) -> list[dict]:
+        return requests.get(f"{self.url}/orders", timeout=10).json()
+
+
+def status(code: int, **headers: str) -> dict:
+    return {"status": {"status": code, "headers": headers, "body": "{}"}}
 
 
 class Database:
@@ -137,7 +151,9 @@ class Database:
                 "sslmode": "disable",
             }
 
-    def run(self, statement: str) -> None:
+    def run(self, statement: str) -> list[tuple]:
+        """The rows, where there are any."""
         at = {"host": self.block["db_host"], "user": self.block["db_user"], "dbname": self.block["db_name"]}
         with contextlib.closing(psycopg2.connect(**at)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []

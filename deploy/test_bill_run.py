@@ -8,19 +8,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 from botocore.credentials import Credentials
-from local_api import target_directory
 from package import REGION
-from processes import ROOT
 from stage import Stage
 
 COMPLETE, NOT_AUTHORIZED = 0, 6
 ON_PROD = pytest.mark.parametrize("stage", ["prod"], indirect=True)
-
-
-@pytest.fixture(scope="session")
-def tool() -> Path:
-    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
-    return target_directory() / "debug/bill-run"
 
 
 def ends(tool: Path, *arguments: str, by: Credentials | None) -> tuple[int, str]:

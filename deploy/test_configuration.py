@@ -49,6 +49,10 @@ def database(**changes: object) -> dict:
         (GOOD | {"customers": {"arn": "arn:aws:s3:::x"}}, "`customers.arn` must be the ARN of a user pool or of a"),
         (GOOD | {"customers": {"claim": "sub"}}, "`customers.claim` is only for `customers.authorization` cognito or"),
         (GOOD | {"throttle": {"rate_limit": 0}}, "`throttle.rate_limit` must be a number of requests from 1 to 10000"),
+        (GOOD | {"bill_run": {}}, "dev_config.json has no `bill_run.schedule`"),
+        (GOOD | {"bill_run": {"schedule": "cron(0 6 31 * ? *)"}}, "must be cron(<minute> <hour> <day> * ? *) with"),
+        (GOOD | {"bill_run": {"schedule": "rate(1 day)"}}, "`bill_run.schedule` must be cron("),
+        (GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "concurrency": 0}}, "`bill_run.concurrency` must be a"),
         (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
         (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),
         (

@@ -293,7 +293,8 @@ def alarms(prod: Package) -> dict[str, dict]:
 
 
 def test_there_are_these_alarms_and_somebody_hears_them(alarms: dict[str, dict]) -> None:
-    assert set(alarms) == {"5xx", "throttles", "charge-outcome-unknown", "unresolved-charges"}
+    expected = {"5xx", "throttles", "charge-outcome-unknown", "unresolved-charges"}
+    assert set(alarms) == expected | {"bill-run-failed", "bill-run-missing"}
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
 

@@ -96,7 +96,11 @@ struct ApplyArguments {
 #[derive(Args)]
 #[command(after_help = "Example:\n  bill-run report november.plan --format csv --only order_rejected,unknown")]
 struct ReportArguments {
-    plan: PathBuf,
+    #[arg(required_unless_present = "execution")]
+    plan: Option<PathBuf>,
+    /// Of the state machine that charges the month on AWS, in place of a plan
+    #[arg(long, value_name = "ARN", conflicts_with = "plan")]
+    execution: Option<String>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Only those with one of these codes or outcomes
@@ -141,9 +145,13 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             runtime.block_on(apply::apply(&plan, &options))
         }
         Command::Status { plan } => status::status(&plan).map(|()| Exit::Complete),
-        Command::Report(ReportArguments { plan, format, only }) => {
-            report::report(&plan, format, &only).map(|()| Exit::Complete)
+        Command::Report(ReportArguments { plan, execution, format, only }) => match (plan, execution) {
+            (Some(plan), _) => report::report(&plan, format, &only),
+            (None, execution) => {
+                runtime.block_on(report::report_execution(&execution.unwrap_or_default(), format, &only))
+            }
         }
+        .map(|()| Exit::Complete),
     };
     // A question to the terminal may have no answer yet.
     runtime.shutdown_background();

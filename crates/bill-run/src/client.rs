@@ -74,7 +74,7 @@ impl Client {
             .timeout(ANSWER)
             .build()?;
         let signer = if signed {
-            let signer = Signer::new(api).await.map_err(|error| NotAuthorized(format!("{error:#}")))?;
+            let signer = Signer::of_gateway(api).await.map_err(|error| NotAuthorized(format!("{error:#}")))?;
             Some(signer)
         } else {
             None

@@ -3,6 +3,7 @@
 mod apply;
 mod cli;
 mod client;
+mod execution;
 mod exit;
 mod journal;
 mod plan;

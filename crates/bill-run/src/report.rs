@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
+    execution::Summary,
     journal::{History, Standing},
     plan::{Plan, Planned},
     rules::Outcome,
@@ -47,20 +48,42 @@ struct Whole<'a> {
     subscriptions: Vec<Row<'a>>,
 }
 
-/// Writes the report to stdout: of all, or of those with one of these codes or outcomes.
+/// Writes the report of a plan to stdout: of all, or of those with one of these codes or outcomes.
 pub fn report(path: &Path, format: Format, only: &[String]) -> anyhow::Result<()> {
     let plan = Plan::read(path)?;
     let history = History::read(path, &plan)?;
-    let only: HashSet<&str> = only.iter().map(String::as_str).collect();
     let rows = plan.subscriptions.iter().zip(&history.standings).map(|(planned, standing)| Row::new(planned, standing));
+    write(&plan.header.month, Counts::of(&history.standings), rows, format, only)
+}
+
+/// Writes the report of an execution, which counts all, and names only those without an outcome.
+pub async fn report_execution(arn: &str, format: Format, only: &[String]) -> anyhow::Result<()> {
+    let summary = Summary::read(arn).await?;
+    let rows: Vec<_> = summary.without_outcome().collect();
+    write(
+        &summary.month,
+        summary.counts(),
+        rows.iter().map(|(planned, standing)| Row::new(planned, standing)),
+        format,
+        only,
+    )
+}
+
+fn write<'a>(
+    month: &str,
+    counts: Counts,
+    rows: impl Iterator<Item = Row<'a>>,
+    format: Format,
+    only: &[String],
+) -> anyhow::Result<()> {
+    let only: HashSet<&str> = only.iter().map(String::as_str).collect();
     let rows = rows.filter(|row| {
         only.is_empty() || only.contains(row.outcome.word()) || row.code.is_some_and(|code| only.contains(code))
     });
-    let counts = Counts::of(&history.standings);
     let mut out = io::BufWriter::new(io::stdout().lock());
     match format {
         Format::Text => {
-            writeln!(out, "{}: {counts}", plan.header.month)?;
+            writeln!(out, "{month}: {counts}")?;
             for row in rows {
                 let detail = row.code.or(row.charged_at).unwrap_or_default();
                 writeln!(out, "{:<36}  {:<15}  {detail}", row.subscription_id, row.outcome.word())?;
@@ -76,7 +99,7 @@ pub fn report(path: &Path, format: Format, only: &[String]) -> anyhow::Result<()
             csv.flush()?;
         }
         Format::Json => {
-            let (month, planned) = (&plan.header.month, counts.planned());
+            let planned = counts.planned();
             serde_json::to_writer_pretty(&mut out, &Whole { month, planned, counts, subscriptions: rows.collect() })?;
             writeln!(out)?;
         }

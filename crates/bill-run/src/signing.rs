@@ -19,11 +19,12 @@ use reqwest::{
 };
 use tokio::sync::Mutex;
 
-const SERVICE: &str = "execute-api";
+const GATEWAY: &str = "execute-api";
 /// Credentials that end sooner than this are fetched again.
 const LEAST_VALIDITY: Duration = Duration::from_secs(60);
 
 pub struct Signer {
+    service: &'static str,
     provider: SharedCredentialsProvider,
     region: Region,
     /// The ones of the last request.
@@ -33,7 +34,7 @@ pub struct Signer {
 /// The region of an API Gateway's own URL: `<api>.execute-api.<region>.amazonaws.com`.
 fn region_of(api: &Url) -> Option<Region> {
     let mut labels = api.host_str()?.split('.').skip(1);
-    let is_gateway = labels.next() == Some(SERVICE);
+    let is_gateway = labels.next() == Some(GATEWAY);
     let region = labels.next()?;
     (is_gateway && labels.next() == Some("amazonaws")).then(|| Region::new(region.to_owned()))
 }
@@ -44,18 +45,23 @@ pub fn is_api_gateway(api: &Url) -> bool {
 }
 
 impl Signer {
-    /// Looks for credentials where the AWS CLI does: the environment, profiles, SSO, roles.
-    pub async fn new(api: &Url) -> anyhow::Result<Self> {
+    /// For an API behind API Gateway.
+    pub async fn of_gateway(api: &Url) -> anyhow::Result<Self> {
+        Self::new(GATEWAY, region_of(api)).await
+    }
+
+    /// For a service of AWS. Looks for credentials where the AWS CLI does: the environment, profiles, SSO, roles.
+    pub async fn new(service: &'static str, region: Option<Region>) -> anyhow::Result<Self> {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        if let Some(region) = region_of(api) {
+        if let Some(region) = region {
             loader = loader.region(region);
         }
         let config = loader.load().await;
         let region = config.region().cloned().context("the region is not known: set AWS_REGION")?;
         let provider = config.credentials_provider().context("there are no AWS credentials")?;
-        Ok(Self { provider, region, credentials: Mutex::default() })
+        Ok(Self { service, provider, region, credentials: Mutex::default() })
     }
 
     pub async fn sign(&self, request: &mut Request) -> anyhow::Result<()> {
@@ -63,15 +69,20 @@ impl Signer {
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(self.region.as_ref())
-            .name(SERVICE)
+            .name(self.service)
             .time(SystemTime::now())
             .settings(SigningSettings::default())
             .build()?
             .into();
-        // The host is signed, and nothing else: no other header has a meaning here, and there is no body.
-        let body = SignableBody::Bytes(&[]);
+        // With the host, and what the request has so far.
+        let headers: Vec<_> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| Ok((name.as_str(), value.to_str()?)))
+            .collect::<anyhow::Result<_>>()?;
+        let body = SignableBody::Bytes(request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default());
         let signable =
-            SignableRequest::new(request.method().as_str(), request.url().as_str(), std::iter::empty(), body)?;
+            SignableRequest::new(request.method().as_str(), request.url().as_str(), headers.into_iter(), body)?;
         let (instructions, _) = sign(signable, &parameters)?.into_parts();
         for (name, value) in instructions.headers() {
             request.headers_mut().insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
