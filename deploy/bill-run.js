@@ -59,9 +59,9 @@ const LAST_DAY = [
 /** Milliseconds ahead of UTC, at the beginning of this month of a year. */
 function offset(timeZone, month) {
   const utc = Date.UTC(new Date().getUTCFullYear(), month, 2);
-  const parts = new Intl.DateTimeFormat('en', {
-    timeZone, hourCycle: 'h23', year: 'numeric', month: 'numeric', day: 'numeric', hour: 'numeric', minute: 'numeric',
-  }).formatToParts(utc);
-  const { year, month: local, day, hour, minute } = Object.fromEntries(parts.map(({ type, value }) => [type, Number(value)]));
+  const fields = ['year', 'month', 'day', 'hour', 'minute'].map((field) => [field, 'numeric']);
+  const format = new Intl.DateTimeFormat('en', { timeZone, hourCycle: 'h23', ...Object.fromEntries(fields) });
+  const parts = format.formatToParts(utc).map(({ type, value }) => [type, Number(value)]);
+  const { year, month: local, day, hour, minute } = Object.fromEntries(parts);
   return Date.UTC(year, local - 1, day, hour, minute) - utc;
 }
