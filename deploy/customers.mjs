@@ -2,7 +2,7 @@
 // example of a shop. API_URL names the API, CUSTOMERS has two customers' ids and tokens, and EXPIRING_TOKEN is one that soon
 // expires.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { launch } from "../contract/chromium.mjs";
@@ -16,8 +16,12 @@ let browser, page, shop, origin;
 before(async () => {
   browser = await launch();
   shop = createServer(({ url }, answer) => {
+    const file = new URL(url.slice(1), example);
     answer.setHeader("content-type", types[url.split(".").pop()] ?? "text/html");
-    answer.end(url === "/empty" ? "<title>Shop</title>" : readFileSync(new URL(url.slice(1), example)));
+    if (url === "/empty") answer.end("<title>Shop</title>");
+    else if (existsSync(file)) answer.end(readFileSync(file));
+    // A browser also asks for an icon.
+    else answer.writeHead(404).end();
   });
   await new Promise((listening) => shop.listen(0, "127.0.0.1", listening));
   origin = `http://127.0.0.1:${shop.address().port}`;
