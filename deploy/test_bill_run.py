@@ -39,7 +39,8 @@ def subscribe_by_hand(stage: Stage, *ids: str) -> None:
 def test_a_month_is_charged_with_signed_requests(
     tool: Path, stage: Stage, operator: Credentials, stranger: Credentials, tmp_path: Path
 ) -> None:
-    subscribe_by_hand(stage, "a b/é", "~._-")
+    # Not a slash: the emulator decodes it before it looks at the signature.
+    subscribe_by_hand(stage, "a b é", "~._-")
     plan = str(tmp_path / "plan")
     planning = ("plan", "--api", stage.url(), "--sign", "--output", plan)
     forged = Credentials(operator.access_key, "another secret")

@@ -134,25 +134,28 @@ async fn wrong_statistics_make_no_plan_quadratic() {
     }
 }
 
+/// One subscription: pauses, then all of their returns from this date on, and a cancellation that makes every return void.
+fn long_history(entries: i64, returns_from: &str) -> String {
+    format!(
+        "truncate subscription_status_history, subscription;
+         insert into subscription values ('s', 1, 'c');
+         insert into subscription_status_history
+            select 'p-' || n, 's', 3, date '2020-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute'
+            from generate_series(1, {entries} / 2) n;
+         insert into subscription_status_history
+            select 'r-' || n, 's', 1, date '{returns_from}' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute',
+                'Automatic return schedule'
+            from generate_series(1, {entries} / 2) n;
+         insert into subscription_status_history values ('c', 's', 2, '2020-12-31', '2020-12-31')"
+    )
+}
+
 #[tokio::test]
 async fn a_call_reads_a_long_history_only_a_few_times() {
     let api = api_with_clubs().await;
     let mut session = connect(&api).await;
     for entries in [5_000, 10_000, 20_000] {
-        // Pauses, then all of their returns, and a cancellation that makes every return void.
-        api.run(&format!(
-            "truncate subscription_status_history, subscription;
-             insert into subscription values ('s', 1, 'c');
-             insert into subscription_status_history
-                select 'p-' || n, 's', 3, date '2020-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute'
-                from generate_series(1, {entries} / 2) n;
-             insert into subscription_status_history
-                select 'r-' || n, 's', 1, date '2021-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute',
-                    'Automatic return schedule'
-                from generate_series(1, {entries} / 2) n;
-             insert into subscription_status_history values ('c', 's', 2, '2020-12-31', '2020-12-31')"
-        ))
-        .await;
+        api.run(&long_history(entries, "2021-01-01")).await;
         assert_eq!(api.ask::<i32>("select status_id from subscription_current_status").await, 2);
         let (list, most) = calls(&mut session, "s").await;
         report(&format!("rows read of {entries} entries: by the list {list}, by another call at most {most}"));
@@ -165,21 +168,8 @@ async fn a_lookup_passes_over_thousands_of_void_returns() {
     let api = api_with_clubs().await;
     let mut session = connect(&api).await;
     const NEXT: &str = "select coalesce(next_effect_date::text, 'none') from subscriptions('s', null, 60)";
-    for entries in [5_000_i32, 10_000, 20_000] {
-        // Pauses, then all of their returns, which lie in the future; and a cancellation that makes every return void.
-        api.run(&format!(
-            "truncate subscription_status_history, subscription;
-             insert into subscription values ('s', 1, 'c');
-             insert into subscription_status_history
-                select 'p-' || n, 's', 3, date '2020-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute'
-                from generate_series(1, {entries} / 2) n;
-             insert into subscription_status_history
-                select 'r-' || n, 's', 1, date '2999-01-01' + n * interval '1 minute', date '2020-01-01' + n * interval '1 minute',
-                    'Automatic return schedule'
-                from generate_series(1, {entries} / 2) n;
-             insert into subscription_status_history values ('c', 's', 2, '2020-12-31', '2020-12-31')"
-        ))
-        .await;
+    for entries in [5_000_i64, 10_000, 20_000] {
+        api.run(&long_history(entries, "2999-01-01")).await;
         assert_eq!(api.ask::<String>(NEXT).await, "none");
         api.run("insert into subscription_status_history values ('a', 's', 1, '3000-01-01', '2020-12-31')").await;
         assert_eq!(api.ask::<String>(NEXT).await, "3000-01-01 00:00:00");
@@ -187,7 +177,7 @@ async fn a_lookup_passes_over_thousands_of_void_returns() {
         report(&format!("rows read of {entries} entries: by a lookup at most {most}"));
         // Each question about a date reads the history; the questions are as many as halves, and a few more.
         let questions = i64::from(entries.ilog2()) + 4;
-        assert!(most <= questions * i64::from(entries), "{entries}: {most}");
+        assert!(most <= questions * entries, "{entries}: {most}");
     }
 }
 
