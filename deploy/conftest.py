@@ -72,6 +72,8 @@ def stage(
     """Deployed, with a club that is active."""
     name = request.param
     config_of = {"dev": dev_config, "prod": prod_config}[name]
+    # What the stage reads, not an earlier one.
+    emulator.secrets_read.clear()
     stage = deployed(name, config_of, emulator, platform, tmp_path_factory)
     yield stage
     REPORT.append(f"{name}: deployed, {stage.requests_sent} requests through its gateway and those of the judges")
