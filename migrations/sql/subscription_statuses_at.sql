@@ -44,11 +44,46 @@ create function subscription_statuses_at(of_subscriptions varchar[], moment time
 comment on function subscription_statuses_at(varchar[], timestamp) is
     'The entries that are these subscriptions'' statuses at a moment (naive UTC); no row for one without an entry in effect.';
 
-create function subscription_status_at(of_subscription varchar, moment timestamp)
-    returns table (entry_id varchar, status_id integer, effect_date timestamp, details varchar)
-    language sql stable
+-- Nearly always the latest entry in effect tells: it is void only if it is an automatic return, and only if something was
+-- recorded later than it. Otherwise the definition above is asked.
+create function subscription_status_at(
+    of_subscription varchar,
+    moment timestamp,
+    -- All null if no entry is in effect.
+    out entry_id varchar,
+    out status_id integer,
+    out effect_date timestamp,
+    out details varchar
+)
+    language plpgsql stable
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_indexonlyscan = off
     as $$
-        select entry_id, status_id, effect_date, details from subscription_statuses_at(array[of_subscription], moment)
+    #variable_conflict use_column
+    declare
+        recorded timestamp;
+    begin
+        select id, status_id, effect_date, details, create_date
+        into entry_id, status_id, effect_date, details, recorded
+        from subscription_status_history
+        where subscription_id collate "C" = of_subscription and effect_date <= moment
+        order by effect_date desc, create_date desc nulls last, id collate "C" desc
+        limit 1;
+        if not is_automatic_return(status_id, details) then
+            return;
+        end if;
+        if exists (
+            select from subscription_status_history
+            where subscription_id collate "C" = of_subscription and effect_date <= moment
+                and coalesce(create_date, effect_date) > recorded
+                and not is_automatic_return(status_id, details)
+        ) then
+            select current.entry_id, current.status_id, current.effect_date, current.details
+            into entry_id, status_id, effect_date, details
+            from subscription_statuses_at(array[of_subscription], moment) current;
+        end if;
+    end
     $$;
 comment on function subscription_status_at(varchar, timestamp) is
-    'The entry that is a subscription''s status at a moment (naive UTC); no row if none is in effect.';
+    'The entry that is a subscription''s status at a moment (naive UTC); nulls if none is in effect.';

@@ -34,25 +34,34 @@ create function subscriptions(
         ids varchar[] := array[subscriptions.subscription_id];
     begin
         if subscriptions.subscription_id is null then
-            ids := array(select id from subscription where customer_store_id = subscriptions.customer_id);
+            ids := array(
+                select id from subscription
+                where customer_store_id = subscriptions.customer_id
+                order by create_date nulls first, id collate "C"
+            );
         end if;
-        return query
-        select subscription.id, subscription.club_id, customer_store_id, iso_moment(subscription.create_date),
-            current.status_id, iso_moment(current.effect_date), next.status_id, next.effect_date
-        from subscription
-        left join lateral subscription_status_at(subscription.id, moment) current on true
-        left join lateral (
-            select next.status_id, next.effect_date
-            from subscription_next_status(subscription.id, current.status_id, moment, seconds) next
-            -- Most subscriptions have nothing scheduled. This condition is looked at first.
-            where (
-                select true from subscription_status_history entry
-                where entry.subscription_id collate "C" = subscription.id and entry.effect_date > moment
-                limit 1
-            )
-        ) next on true
-        where subscription.id = any (ids)
-            and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id)
-        order by subscription.create_date nulls first, subscription.id collate "C";
+        foreach id in array ids loop
+            select subscription.club_id, subscription.customer_store_id, iso_moment(subscription.create_date)
+            into club_id, customer_store_id, create_date
+            from subscription
+            where subscription.id = subscriptions.id
+                and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id);
+            continue when not found;
+            select current.status_id, iso_moment(current.effect_date)
+            into status_id, effect_date
+            from subscription_status_at(subscriptions.id, moment) current;
+            next_status_id := null;
+            next_effect_date := null;
+            -- Most subscriptions have nothing scheduled.
+            if exists (
+                select from subscription_status_history entry
+                where entry.subscription_id collate "C" = subscriptions.id and entry.effect_date > moment
+            ) then
+                select next.status_id, next.effect_date
+                into next_status_id, next_effect_date
+                from subscription_next_status(subscriptions.id, status_id, moment, seconds) next;
+            end if;
+            return next;
+        end loop;
     end
     $$;
