@@ -53,7 +53,9 @@ create function subscription_status_at(
     out entry_id varchar,
     out status_id integer,
     out effect_date timestamp,
-    out details varchar
+    out details varchar,
+    -- Whether an entry takes effect after the moment.
+    out scheduled boolean
 )
     language plpgsql stable
     set plan_cache_mode = force_generic_plan
@@ -63,13 +65,21 @@ create function subscription_status_at(
     #variable_conflict use_column
     declare
         recorded timestamp;
+        until timestamp := 'infinity';
     begin
-        select id, status_id, effect_date, details, create_date
-        into entry_id, status_id, effect_date, details, recorded
-        from subscription_status_history
-        where subscription_id collate "C" = of_subscription and effect_date <= moment
-        order by effect_date desc, create_date desc nulls last, id collate "C" desc
-        limit 1;
+        scheduled := false;
+        -- Usually nothing is scheduled, and the last entry of all is the latest in effect.
+        loop
+            select id, status_id, effect_date, details, create_date
+            into entry_id, status_id, effect_date, details, recorded
+            from subscription_status_history
+            where subscription_id collate "C" = of_subscription and effect_date <= until
+            order by effect_date desc, create_date desc nulls last, id collate "C" desc
+            limit 1;
+            exit when (subscription_status_at.effect_date > moment) is not true;
+            scheduled := true;
+            until := moment;
+        end loop;
         if not is_automatic_return(status_id, details) then
             return;
         end if;

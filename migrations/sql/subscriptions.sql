@@ -32,6 +32,7 @@ create function subscriptions(
     declare
         moment constant timestamp := utc_now();
         ids varchar[] := array[subscriptions.subscription_id];
+        scheduled boolean;
     begin
         if subscriptions.subscription_id is null then
             ids := array(
@@ -47,16 +48,12 @@ create function subscriptions(
             where subscription.id = subscriptions.id
                 and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id);
             continue when not found;
-            select current.status_id, iso_moment(current.effect_date)
-            into status_id, effect_date
+            select current.status_id, iso_moment(current.effect_date), current.scheduled
+            into status_id, effect_date, scheduled
             from subscription_status_at(subscriptions.id, moment) current;
             next_status_id := null;
             next_effect_date := null;
-            -- Most subscriptions have nothing scheduled.
-            if exists (
-                select from subscription_status_history entry
-                where entry.subscription_id collate "C" = subscriptions.id and entry.effect_date > moment
-            ) then
+            if scheduled then
                 select next.status_id, next.effect_date
                 into next_status_id, next_effect_date
                 from subscription_next_status(subscriptions.id, status_id, moment, seconds) next;
