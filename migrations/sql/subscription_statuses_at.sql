@@ -65,13 +65,14 @@ create function subscription_status_at(
     #variable_conflict use_column
     declare
         recorded timestamp;
+        is_return boolean;
         until timestamp := 'infinity';
     begin
         scheduled := false;
         -- Usually nothing is scheduled, and the last entry of all is the latest in effect.
         loop
-            select id, status_id, effect_date, details, create_date
-            into entry_id, status_id, effect_date, details, recorded
+            select id, status_id, effect_date, details, create_date, is_automatic_return(status_id, details)
+            into entry_id, status_id, effect_date, details, recorded, is_return
             from subscription_status_history
             where subscription_id collate "C" = of_subscription and effect_date <= until
             order by effect_date desc, create_date desc nulls last, id collate "C" desc
@@ -80,7 +81,7 @@ create function subscription_status_at(
             scheduled := true;
             until := moment;
         end loop;
-        if not is_automatic_return(status_id, details) then
+        if is_return is not true then
             return;
         end if;
         if exists (
