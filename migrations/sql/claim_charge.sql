@@ -27,6 +27,7 @@ create function claim_charge(
 )
     language plpgsql
     set lock_timeout = '300ms'
+    set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set enable_indexonlyscan = off
     set enable_bitmapscan = off

@@ -46,6 +46,9 @@ comment on function subscription_statuses_at(varchar[], timestamp) is
 
 -- Nearly always the latest entry in effect tells: it is void only if it is an automatic return, and only if something was
 -- recorded later than it. Otherwise the definition above is asked.
+--
+-- Without enable_sort the latest entry is read from the end of the index, however long the history is. The definition must sort all the
+-- same, and looks so dear then that JIT would compile it.
 create function subscription_status_at(
     of_subscription varchar,
     moment timestamp,
@@ -61,6 +64,8 @@ create function subscription_status_at(
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set enable_indexonlyscan = off
+    set enable_sort = off
+    set jit = off
     as $$
     #variable_conflict use_column
     declare
@@ -84,10 +89,16 @@ create function subscription_status_at(
         if is_return is not true then
             return;
         end if;
+        -- Two questions, because an index answers each.
         if exists (
             select from subscription_status_history
             where subscription_id collate "C" = of_subscription and effect_date <= moment
-                and coalesce(create_date, effect_date) > recorded
+                and create_date > recorded
+                and not is_automatic_return(status_id, details)
+        ) or exists (
+            select from subscription_status_history
+            where subscription_id collate "C" = of_subscription and effect_date <= moment
+                and create_date is null and effect_date > recorded
                 and not is_automatic_return(status_id, details)
         ) then
             select current.entry_id, current.status_id, current.effect_date, current.details

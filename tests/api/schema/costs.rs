@@ -175,9 +175,9 @@ async fn a_lookup_passes_over_thousands_of_void_returns() {
         assert_eq!(api.ask::<String>(NEXT).await, "3000-01-01 00:00:00");
         let most = lookups(&mut session, "s", "c").await;
         report(&format!("rows read of {entries} entries: by a lookup at most {most}"));
-        // Each question about a date reads the history up to twice; the questions are as many as halves, and a few more.
+        // Each question about a date reads the history; the questions are as many as halves, and a few more.
         let questions = i64::from(entries.ilog2()) + 4;
-        assert!(most <= 2 * questions * entries, "{entries}: {most}");
+        assert!(most <= questions * entries, "{entries}: {most}");
     }
 }
 
