@@ -47,8 +47,8 @@ comment on function subscription_statuses_at(varchar[], timestamp) is
 -- Nearly always the latest entry in effect tells: it is void only if it is an automatic return, and only if something was
 -- recorded later than it. Otherwise the definition above is asked.
 --
--- Without enable_sort the latest entry is read from the end of the index, however long the history is. The definition must sort all the
--- same, and looks so dear then that JIT would compile it.
+-- Without enable_sort the latest entry is read from the end of the index, however long the history is. The definition
+-- must sort all the same, and looks so dear then that JIT would compile it.
 create function subscription_status_at(
     of_subscription varchar,
     moment timestamp,
