@@ -59,7 +59,7 @@ class Run:
         return [(each["name"], json.loads(each["input"])) for each in details]
 
     def succeeded(self) -> "Run":
-        assert self.ended().status == "SUCCEEDED", json.dumps(self.result())
+        assert self.ended().status == "SUCCEEDED", json.dumps(self.states()[-1])
         return self
 
     def result(self) -> dict:
@@ -423,8 +423,7 @@ def test_a_long_run_goes_on_in_another_execution(month: Month) -> None:
     short["States"]["Begin"]["Output"]["reading"]["query"]["limit"] = "10"
     (long,) = [c for c in short["States"]["What comes next"]["Choices"] if c["Variable"] == "$.pages"]
     long["NumericGreaterThanEquals"] = 2
-    run = month.starts(machine=month.variant("short", short)).ended()
-    assert run.status == "SUCCEEDED"
+    run = month.starts(machine=month.variant("short", short)).succeeded()
     assert run.states()[-1][0] == "Go on in another execution"
     assert (run.output["listed"], run.output["listed_again"], run.output["charged"]) == (20, 20, 20)
     assert month.charged(subscriptions) == subscriptions
@@ -488,8 +487,7 @@ def test_a_redrive_asks_about_the_unresolved_alone(month: Month) -> None:
     month.platform.answers("order")
     name, state = failed.states()[-1]
     definition = redriven(month) | {"StartAt": name}
-    run = month.runs(month.variant("redriven", definition), state | {"redriven": 1}).ended()
-    assert run.status == "SUCCEEDED", run.states()[-1]
+    run = month.runs(month.variant("redriven", definition), state | {"redriven": 1}).succeeded()
     assert [name for name, _ in run.states()].count("Charge") == 1
     assert run.output["charged"] + run.output["already_charged"] == 20
     assert run.output["unresolved"] == {"count": 0, "ids": []}

@@ -203,7 +203,7 @@ async fn a_customers_list_reads_only_that_customers_rows() {
     let mut session = connect(&api).await;
     let read = rows_read(&mut session, "select subscriptions(null, 'c', 60)").await;
     report(&format!("rows read for a customer's 20 subscriptions of 15,000: {read}"));
-    assert!(read <= 20 * 10, "{read}");
+    assert!(read <= 20 * 8, "{read}");
 }
 
 #[tokio::test]
