@@ -8,14 +8,8 @@ use crate::{Bench, operation};
 pub const EMPTY: &str = "empty";
 pub const FEW_CLUBS: usize = 20;
 const POPULATION: &str = include_str!("population.sql");
-const TABLES: [&str; 6] = [
-    "club",
-    "club_status_history",
-    "subscription",
-    "subscription_status_history",
-    "charge_attempt",
-    "subscription_deletion",
-];
+const TABLES: [&str; 6] =
+    ["club", "club_status_history", "subscription", "subscription_status_history", "charge_attempt", "orphan_note"];
 
 impl Bench {
     /// Autovacuum is off, so that nothing analyses it.

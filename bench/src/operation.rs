@@ -110,7 +110,7 @@ pub async fn connect(url: &str) -> PgConnection {
 
 pub async fn eligible_ids(url: &str) -> Vec<String> {
     let mut connection = connect(url).await;
-    query_scalar("select unnest(eligible_subscriptions(null, null, null, 600))")
+    query_scalar("select unnest(eligible_subscriptions(null, null, null, null, 600))")
         .fetch_all(&mut connection)
         .await
         .expect("the list")
@@ -296,7 +296,7 @@ async fn claim(
         "select verdict, held_attempt_id
          from claim_charge(
              subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => 'UTC',
-             seconds_to_deadline => 19, may_call_out => $5
+             seconds_to_deadline => 19, may_call_out => $5, expected_month => null, seconds => 60
          )",
     )
     .bind(&subject.subscription_id)
@@ -313,7 +313,8 @@ async fn settle(connection: &mut PgConnection, attempt_id: Uuid, token: Uuid) {
     query(
         "select state, own, billing_month, charged_at, kept_order, orphaned
          from settle_charge(
-             attempt_id => $1, token => $2, outcome => 'charged', upstream_status => 201::smallint, platform_order => '{}'
+             attempt_id => $1, token => $2, outcome => 'charged', upstream_status => 201::smallint, platform_order => '{}',
+             upstream_answer => null
          )",
     )
     .bind(attempt_id)

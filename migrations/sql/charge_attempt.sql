@@ -15,8 +15,8 @@ create table charge_attempt (
     settled_at timestamptz,
     upstream_status smallint,
     platform_order text,
+    upstream_answer text,
     late_order_at timestamptz,
-    last_deletion bigint not null,
     orphaned_at timestamptz,
     decided_by text,
     decided_at timestamptz,
@@ -33,11 +33,10 @@ comment on column charge_attempt.possibly_sent is
 comment on column charge_attempt.token is 'Names the call that holds the attempt; only that call settles it.';
 comment on column charge_attempt.deadline is 'Nothing is sent after it; in flight past it counts as unknown.';
 comment on column charge_attempt.platform_order is 'The platform''s answer, JSON as it was received.';
+comment on column charge_attempt.upstream_answer is 'What the platform said when it refused: JSON, or text.';
 comment on column charge_attempt.late_order_at is
     'When the platform''s acceptance arrived after the attempt had ended otherwise.';
 comment on column charge_attempt.decided_by is 'Who decided, if only a person could know what happened.';
-comment on column charge_attempt.last_deletion is
-    'The latest subscription_deletion at the claim; a later one of its subscription makes the attempt an orphan.';
 comment on column charge_attempt.orphaned_at is 'When the orphan gave back its month and its request_id.';
 
 create unique index charge_attempt_once_a_month on charge_attempt (subscription_id, billing_month)
@@ -46,3 +45,4 @@ create unique index charge_attempt_request_id_once on charge_attempt (request_id
     where live and orphaned_at is null;
 create index charge_attempt_of_request_id on charge_attempt (request_id);
 create index charge_attempt_pending on charge_attempt (deadline) where pending;
+create index charge_attempt_of_month on charge_attempt (billing_month, subscription_id collate "C", claimed_at, id);

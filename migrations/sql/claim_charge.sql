@@ -13,7 +13,9 @@ create function claim_charge(
     -- Whether there is time to call out at all.
     may_call_out boolean,
     -- The first day of the month that the caller means; any month, if null.
-    expected_month date default null,
+    expected_month date,
+    -- After this time nobody waits for the answer.
+    seconds double precision,
     out verdict text,
     -- The month's live attempt: the one that was claimed, or the one that decided the verdict.
     out held_attempt_id uuid,
@@ -26,13 +28,11 @@ create function claim_charge(
     out retry_after integer
 )
     language plpgsql
+    security definer
+    set search_path from current
     set lock_timeout = '300ms'
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_indexonlyscan = off
-    set enable_bitmapscan = off
-    set enable_hashjoin = off
-    set enable_mergejoin = off
     as $$
     #variable_conflict use_column
     declare
@@ -69,13 +69,21 @@ create function claim_charge(
                     club.store_sku as sku,
                     -- Without any entry, a subscription or a club counts as in service.
                     coalesce(
-                        (select status_id = 1 from subscription_status_at(subscription.id, utc_now())),
+                        (
+                            select current.status_id = 1 from subscription_status current
+                            where current.subscription_id = subscription.id collate "C"
+                            limit 1
+                        ),
                         not exists (
                             select from subscription_status_history entry where entry.subscription_id = subscription.id
                         )
                     )
                     and coalesce(
-                        (select club_status_id in (1, 2) from club_status_at(subscription.club_id, utc_now())),
+                        (
+                            select current.club_status_id in (1, 2) from club_latest_status current
+                            where current.club_id = subscription.club_id
+                            limit 1
+                        ),
                         not exists (select from club_status_history entry where entry.club_id = subscription.club_id)
                     ) as in_service
                 from subscription
@@ -118,33 +126,28 @@ create function claim_charge(
                     deadline = moment + make_interval(secs => seconds_to_deadline),
                     settled_at = null
                 where id = facts.live_id
-                    and (attempt.state = 'unknown' or attempt.state = 'in_flight' and attempt.deadline < moment);
+                    and (attempt.state = 'unknown' or attempt.state = 'in_flight' and is_past_deadline(claimed_at, deadline));
             else
                 insert into charge_attempt (
                     id, subscription_id, billing_month, request_id, customer_store_id, store_sku,
-                    state, token, claimed_at, deadline, last_deletion
+                    state, token, claimed_at, deadline
                 )
                 values (
                     claim_charge.attempt_id, claim_charge.subscription_id, facts.month, claim_charge.request_id,
                     facts.customer, facts.sku,
-                    'in_flight', claim_charge.token, moment, moment + make_interval(secs => seconds_to_deadline),
-                    coalesce((select max(id) from subscription_deletion), 0)
+                    'in_flight', claim_charge.token, moment, moment + make_interval(secs => seconds_to_deadline)
                 )
                 on conflict do nothing;
                 if not found then
                     -- An orphan may hold the month or the request_id. Otherwise another call was quicker.
-                    update charge_attempt
-                    set orphaned_at = moment
-                    where id in (
-                        select id from charge_ledger ledger
-                        where orphaned and orphaned_at is null and live
-                            and (ledger.subscription_id = claim_charge.subscription_id
-                                or ledger.request_id = claim_charge.request_id)
-                    );
+                    perform release_orphans(claim_charge.subscription_id, claim_charge.request_id);
                 end if;
             end if;
         end loop;
 
+        if locked then
+            perform give_up_after(seconds);
+        end if;
         if verdict in ('open', 'take_over') then
             verdict := 'in_progress';
         end if;
@@ -158,3 +161,4 @@ create function claim_charge(
         retry_after := greatest(round(extract(epoch from facts.deadline - moment)), 1);
     end
     $$;
+revoke execute on function claim_charge from public;

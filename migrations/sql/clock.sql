@@ -1,12 +1,17 @@
 -- The one clock. Every decision about time asks it, so a test moves time by replacing billing_now().
 create function billing_now() returns timestamptz language sql stable
-    as $$ select statement_timestamp() $$;
+    return statement_timestamp();
 comment on function billing_now() is 'The one clock: every decision about time asks it.';
+revoke execute on function billing_now from public;
 
 create function utc_now() returns timestamp language sql stable
-    as $$ select billing_now() at time zone 'UTC' $$;
+    return billing_now() at time zone 'UTC';
 comment on function utc_now() is 'The one clock as the approved tables write it: naive, meaning UTC.';
+revoke execute on function utc_now from public;
 
 create function current_billing_month(billing_timezone text) returns date language sql stable
-    as $$ select date_trunc('month', billing_now() at time zone billing_timezone)::date $$;
+    security definer
+    set search_path from current
+    return date_trunc('month', billing_now() at time zone billing_timezone)::date;
 comment on function current_billing_month(text) is 'The first day of the month that it is in this time zone.';
+revoke execute on function current_billing_month from public;

@@ -2,6 +2,8 @@
 create function resolve_charge(attempt_id uuid, outcome text, because text, who text default session_user)
     returns charge_attempt
     language plpgsql
+    security definer
+    set search_path from current
     as $$
     declare
         resolved charge_attempt;
@@ -21,7 +23,7 @@ create function resolve_charge(attempt_id uuid, outcome text, because text, who 
             decided_at = billing_now(),
             decided_because = because
         where id = attempt_id
-            and (state = 'unknown' or state = 'in_flight' and deadline < billing_now())
+            and (state = 'unknown' or state = 'in_flight' and is_past_deadline(claimed_at, deadline))
         returning * into resolved;
         if not found then
             raise exception 'charge attempt % is neither unknown nor in flight past its deadline', attempt_id
@@ -32,3 +34,4 @@ create function resolve_charge(attempt_id uuid, outcome text, because text, who 
     $$;
 comment on function resolve_charge(uuid, text, text, text) is
     'Records what a person found out: charged, rejected or not_sent; why; and who, if not the session''s user.';
+revoke execute on function resolve_charge from public;

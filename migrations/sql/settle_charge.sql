@@ -6,6 +6,8 @@ create function settle_charge(
     outcome text,
     upstream_status smallint,
     platform_order text,
+    -- What the platform said when it refused.
+    upstream_answer text,
     out state text,
     -- Whether this call brought it there.
     out own boolean,
@@ -15,9 +17,11 @@ create function settle_charge(
     out orphaned boolean
 )
     language plpgsql
+    security definer
+    set search_path from current
     set lock_timeout = '300ms'
+    set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_indexonlyscan = off
     as $$
     #variable_conflict use_column
     declare
@@ -42,11 +46,12 @@ create function settle_charge(
             -- unknown; so does an attempt that is past its deadline.
             update charge_attempt attempt
             set state = case
-                    when outcome in ('rejected', 'not_sent') and (possibly_sent or deadline < moment) then 'unknown'
+                    when outcome in ('rejected', 'not_sent') and (possibly_sent or is_past_deadline(claimed_at, deadline)) then 'unknown'
                     else outcome
                 end,
                 settled_at = moment,
-                upstream_status = settle_charge.upstream_status
+                upstream_status = settle_charge.upstream_status,
+                upstream_answer = settle_charge.upstream_answer
             where id = attempt_id and attempt.state = 'in_flight' and attempt.token = settle_charge.token
             returning * into settled;
             if not found then
@@ -62,3 +67,4 @@ create function settle_charge(
         orphaned := (select ledger.orphaned from charge_ledger ledger where id = attempt_id);
     end
     $$;
+revoke execute on function settle_charge from public;

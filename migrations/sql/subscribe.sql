@@ -5,6 +5,8 @@ create function subscribe(
     customer_id varchar,
     subscription_id varchar,
     status_entry_id varchar,
+    -- After this time nobody waits for the answer.
+    seconds double precision,
     -- subscribed, club_not_found, club_not_active or already_subscribed
     out verdict text,
     out create_date timestamp,
@@ -12,9 +14,11 @@ create function subscribe(
     out existing_id varchar
 )
     language plpgsql
+    security definer
+    set search_path from current
     set lock_timeout = '300ms'
+    set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_indexonlyscan = off
     as $$
     #variable_conflict use_column
     declare
@@ -26,9 +30,10 @@ create function subscribe(
         -- No constraint of the approved tables says "once per club", so a lock on this club and customer does.
         perform pg_advisory_xact_lock(hashtextextended(subscribe.customer_id, subscribe.club_id));
 
-        select club.id, current.club_status_id = 1 as active into found_club
+        select club.id,
+            (select current.club_status_id = 1 from club_latest_status current where club_id = club.id limit 1) as active
+        into found_club
         from club
-        left join lateral club_status_at(club.id, moment) current on true
         where club.id = subscribe.club_id;
 
         select subscription.id, subscription.create_date into existing
@@ -55,5 +60,7 @@ create function subscribe(
             verdict := 'subscribed';
             create_date := moment;
         end if;
+        perform give_up_after(seconds);
     end
     $$;
+revoke execute on function subscribe from public;

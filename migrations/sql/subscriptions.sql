@@ -1,6 +1,7 @@
--- What the API can write: the years 1 to 9999. Others may have written 'infinity'.
+-- A moment that the API can write, in the years 1 to 9999. Others may have written 'infinity'.
 create function iso_moment(moment timestamp) returns timestamp language sql immutable
-    as $$ select case when moment >= '0001-01-01' and moment < '10000-01-01' then moment end $$;
+    return case when moment >= '0001-01-01' and moment < '10000-01-01' then moment end;
+revoke execute on function iso_moment from public;
 
 -- Subscriptions with their status now and their next one: the one with this id, or all of a customer. With both, the one
 -- with this id if it is that customer's.
@@ -18,21 +19,23 @@ create function subscriptions(
         -- Null, as is its date, if no entry is in effect.
         status_id integer,
         effect_date timestamp,
-        -- Null, as is its date, if none is scheduled.
+        -- The first status after now that is another one. Null, as is its date, if none is scheduled, or not at the first
+        -- 100 scheduled dates.
         next_status_id integer,
         next_effect_date timestamp
     )
     language plpgsql stable
+    security definer
+    set search_path from current
     set lock_timeout = '300ms'
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    set enable_indexonlyscan = off
     as $$
     #variable_conflict use_column
     declare
         moment constant timestamp := utc_now();
         ids varchar[] := array[subscriptions.subscription_id];
-        scheduled boolean;
+        last_date timestamp;
     begin
         if subscriptions.subscription_id is null then
             ids := array(
@@ -42,23 +45,51 @@ create function subscriptions(
             );
         end if;
         foreach id in array ids loop
-            select subscription.club_id, subscription.customer_store_id, iso_moment(subscription.create_date)
-            into club_id, customer_store_id, create_date
+            select subscription.club_id, subscription.customer_store_id, iso_moment(subscription.create_date),
+                current.status_id, iso_moment(current.effect_date),
+                (
+                    select max(scheduled.effect_date)
+                    from (
+                        select distinct entry.effect_date
+                        from subscription_status_history entry
+                        where entry.subscription_id collate "C" = subscription.id
+                            and entry.effect_date > moment and entry.effect_date < '10000-01-01'
+                        order by entry.effect_date
+                        limit 100
+                    ) scheduled
+                )
+            into club_id, customer_store_id, create_date, status_id, effect_date, last_date
             from subscription
+            left join lateral (
+                select status_id, effect_date from subscription_status
+                where subscription_id = subscription.id collate "C"
+                limit 1
+            ) current on true
             where subscription.id = subscriptions.id
                 and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id);
             continue when not found;
-            select current.status_id, iso_moment(current.effect_date), current.scheduled
-            into status_id, effect_date, scheduled
-            from subscription_status_at(subscriptions.id, moment) current;
             next_status_id := null;
             next_effect_date := null;
-            if scheduled then
+            if last_date is not null then
                 select next.status_id, next.effect_date
                 into next_status_id, next_effect_date
-                from subscription_next_status(subscriptions.id, status_id, moment, seconds) next;
+                from unnest(
+                    status_timeline(
+                        array(
+                            select entry from subscription_status_history entry
+                            where entry.subscription_id collate "C" = subscriptions.id and entry.effect_date <= last_date
+                            order by entry.effect_date, entry.create_date nulls first, entry.id collate "C"
+                        ),
+                        moment
+                    )
+                ) next
+                where next.effect_date > moment and next.status_id is distinct from subscriptions.status_id
+                order by next.effect_date
+                limit 1;
             end if;
             return next;
+            perform give_up_after(seconds);
         end loop;
     end
     $$;
+revoke execute on function subscriptions from public;

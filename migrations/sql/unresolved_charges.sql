@@ -8,3 +8,9 @@ create view unresolved_charges as
     order by since;
 comment on view unresolved_charges is
     'Attempts whose outcome is unknown, the oldest first: repeat the call, or resolve_charge().';
+
+create function count_unresolved_charges() returns bigint language sql stable
+    security definer
+    set search_path from current
+    return (select count(*) from unresolved_charges);
+revoke execute on function count_unresolved_charges from public;

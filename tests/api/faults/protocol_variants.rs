@@ -64,14 +64,15 @@ impl ProtocolCall {
     }
 
     async fn claim(&mut self, api: &Api) -> String {
-        let (verdict, attempt): (String, Option<Uuid>) =
-            sqlx::query_as("select verdict, held_attempt_id from claim_charge('s', $1, $2, $3, 'UTC', 5, true)")
-                .bind(self.number)
-                .bind(Uuid::new_v4())
-                .bind(self.token)
-                .fetch_one(&api.sql)
-                .await
-                .unwrap();
+        let (verdict, attempt): (String, Option<Uuid>) = sqlx::query_as(
+            "select verdict, held_attempt_id from claim_charge('s', $1, $2, $3, 'UTC', 5, true, null, 60)",
+        )
+        .bind(self.number)
+        .bind(Uuid::new_v4())
+        .bind(self.token)
+        .fetch_one(&api.sql)
+        .await
+        .unwrap();
         self.attempt = attempt;
         verdict
     }
@@ -87,7 +88,7 @@ impl ProtocolCall {
     }
 
     async fn settle(&self, api: &Api, outcome: &str) {
-        sqlx::query("select settle_charge($1, $2, $3, null, null)")
+        sqlx::query("select settle_charge($1, $2, $3, null, null, null)")
             .bind(self.attempt)
             .bind(self.token)
             .bind(outcome)
@@ -168,7 +169,7 @@ async fn a_settlement_without_its_fence_is_caught() {
     assert_eq!(sleeper(&[]).await, Vec::<String>::new());
     let unfenced = [
         ("and attempt.state = 'in_flight' and attempt.token = settle_charge.token", "and attempt.state = 'in_flight'"),
-        ("and (possibly_sent or deadline < moment)", "and false"),
+        ("and (possibly_sent or is_past_deadline(claimed_at, deadline))", "and false"),
     ];
     assert!(!sleeper(&unfenced).await.is_empty());
 }
@@ -176,7 +177,8 @@ async fn a_settlement_without_its_fence_is_caught() {
 #[tokio::test]
 async fn a_repeat_that_opens_the_month_is_caught() {
     assert_eq!(refused_repeat(&[]).await, Vec::<String>::new());
-    let opening = [("(possibly_sent or deadline < moment)", "deadline < moment")];
+    let opening =
+        [("(possibly_sent or is_past_deadline(claimed_at, deadline))", "is_past_deadline(claimed_at, deadline)")];
     assert!(!refused_repeat(&opening).await.is_empty());
 }
 

@@ -94,7 +94,7 @@ struct Subscription {
     history: Vec<Entry>,
 }
 
-/// The definition of `subscription_status_at`, word by word. Every entry here has a create_date that no other has, but a
+/// The definition of current status, word by word. Every entry here has a create_date that no other has, but a
 /// return, which has its pause's.
 fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
     let mut in_effect: Vec<_> = history.iter().filter(|entry| entry.effect <= now).collect();
@@ -104,7 +104,7 @@ fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
         let before: Vec<_> = in_effect[..place].iter().filter(|earlier| !earlier.is_return).collect();
         let recorded_after = |earlier: &&&&Entry| earlier.created > entry.created;
         entry.is_return
-            && (before.last().is_some_and(|latest| latest.created > entry.created)
+            && (before.last().is_some_and(|latest| latest.created > entry.created || latest.status == 2)
                 || before.iter().rfind(recorded_after).is_some_and(|latest| latest.status == 2))
     };
     (0..in_effect.len()).rfind(|place| !void(*place)).map(|place| in_effect[place].status)

@@ -67,10 +67,10 @@ async fn the_schedule_counts_the_unresolved_charges() {
 async fn a_count_that_fails_fails_the_invocation_and_says_why_in_the_log_alone() {
     let api = Api::start().await;
     let function = api.environment("unresolved").await;
-    api.run("drop view unresolved_charges").await;
+    api.run("drop function count_unresolved_charges").await;
     let error = function.invoke_raw(scheduled(), Duration::from_secs(20)).await.unwrap_err();
     assert!(error.contains("Something went wrong here.") && !error.contains("unresolved_charges"), "{error}");
-    let logged = async || function.log().contains(r#"relation \"unresolved_charges\" does not exist"#);
+    let logged = async || function.log().contains("function count_unresolved_charges() does not exist");
     eventually("the log says why", logged).await;
 }
 

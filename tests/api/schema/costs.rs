@@ -50,12 +50,14 @@ async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
 
 /// The rows that the list reads, and the most that another call reads.
 async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) {
-    let list = rows_read(connection, "select eligible_subscriptions(null, null, 12000000, 60)").await;
+    let list = rows_read(connection, "select eligible_subscriptions(null, null, null, 12000000, 60)").await;
     let mut most = 0;
     for call in [
-        "select subscribe(1, 'a customer', 'a subscription', 'an entry')".to_owned(),
-        format!("select record_status('{subscription}', null, 3, null, null, 30, 'an entry', 'a return')"),
-        format!("select claim_charge('{subscription}', 'o', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true)"),
+        "select subscribe(1, 'a customer', 'a subscription', 'an entry', 60)".to_owned(),
+        format!("select record_status('{subscription}', null, 3, null, null, 30, 'an entry', 'a return', null, 60)"),
+        format!(
+            "select claim_charge('{subscription}', 'o', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)"
+        ),
     ] {
         most = most.max(rows_read(connection, &call).await);
     }
@@ -164,20 +166,22 @@ async fn a_call_reads_a_long_history_only_a_few_times() {
 }
 
 #[tokio::test]
-async fn a_lookup_passes_over_thousands_of_void_returns() {
+async fn a_lookup_looks_at_a_hundred_scheduled_dates_and_reads_the_history_once() {
     let api = api_with_clubs().await;
     let mut session = connect(&api).await;
     const NEXT: &str = "select coalesce(next_effect_date::text, 'none') from subscriptions('s', null, 60)";
     for entries in [5_000_i64, 10_000, 20_000] {
         api.run(&long_history(entries, "2999-01-01")).await;
         assert_eq!(api.ask::<String>(NEXT).await, "none");
-        api.run("insert into subscription_status_history values ('a', 's', 1, '3000-01-01', '2020-12-31')").await;
-        assert_eq!(api.ask::<String>(NEXT).await, "3000-01-01 00:00:00");
+        // A pause on the hundredth date, and one later.
+        api.run("insert into subscription_status_history values ('b', 's', 3, '2999-01-01 01:41', '2020-12-31')").await;
+        assert_eq!(api.ask::<String>(NEXT).await, "none");
+        api.run("insert into subscription_status_history values ('a', 's', 3, '2999-01-01 01:40', '2020-12-31')").await;
+        assert_eq!(api.ask::<String>(NEXT).await, "2999-01-01 01:40:00");
         let most = lookups(&mut session, "s", "c").await;
         report(&format!("rows read of {entries} entries: by a lookup at most {most}"));
-        // Each question about a date reads the history; the questions are as many as halves, and a few more.
-        let questions = i64::from(entries.ilog2()) + 4;
-        assert!(most <= questions * entries, "{entries}: {most}");
+        // The pauses, in the index and in the table.
+        assert!(most <= entries + 500, "{entries}: {most}");
     }
 }
 
@@ -187,9 +191,9 @@ async fn a_lookup_gives_up_when_its_time_is_over() {
     api.run(
         "insert into subscription values ('s', 1, 'c');
          insert into subscription_status_history values
-            ('now', 's', 2, '2020-01-01', '2020-01-01', null), ('later', 's', 2, '2998-12-31', '2020-01-02', null),
-            ('void', 's', 1, '2999-01-01', '2020-01-01', 'Automatic return schedule'), ('last', 's', 1, '2999-12-31', '2020-01-01', null)"
-    ).await;
+            ('now', 's', 2, '2020-01-01', '2020-01-01', null)",
+    )
+    .await;
     let mut session = connect(&api).await;
     let gives_up = session.execute("select subscriptions('s', null, 0)").await.unwrap_err();
     assert_eq!(gives_up.as_database_error().and_then(|error| error.code()).as_deref(), Some("57014"), "{gives_up}");
@@ -203,7 +207,7 @@ async fn a_customers_list_reads_only_that_customers_rows() {
     let mut session = connect(&api).await;
     let read = rows_read(&mut session, "select subscriptions(null, 'c', 60)").await;
     report(&format!("rows read for a customer's 20 subscriptions of 15,000: {read}"));
-    assert!(read <= 20 * 8, "{read}");
+    assert!(read <= 20 * 12, "{read}");
 }
 
 #[tokio::test]
@@ -217,9 +221,9 @@ async fn a_page_reads_only_the_clubs_of_its_subscriptions() {
     .await;
     api.run(&load(MANY)).await;
     let mut session = connect(&api).await;
-    let page = rows_read(&mut session, "select eligible_subscriptions(null, 101, 12000000, 60)").await;
+    let page = rows_read(&mut session, "select eligible_subscriptions(null, 101, null, 12000000, 60)").await;
     report(&format!("rows read for a page of 100 with 5,000 clubs: {page}"));
-    assert!(page < 1500, "{page}");
+    assert!(page < 2500, "{page}");
 }
 
 #[tokio::test]
@@ -228,7 +232,7 @@ async fn the_list_gives_up_when_its_time_is_over() {
     // Several chunks. The first is read before the time is looked at.
     api.run(&load(15_000)).await;
     let mut session = connect(&api).await;
-    let gives_up = session.execute("select eligible_subscriptions(null, null, 12000000, 0)").await.unwrap_err();
+    let gives_up = session.execute("select eligible_subscriptions(null, null, null, 12000000, 0)").await.unwrap_err();
     assert_eq!(gives_up.as_database_error().and_then(|error| error.code()).as_deref(), Some("57014"), "{gives_up}");
     assert_eq!(api.eligible().await.len(), 15_000 - 1_500);
 }

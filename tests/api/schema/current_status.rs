@@ -80,6 +80,23 @@ async fn each_named_history_has_its_status() {
             &[CANCELLED, PAUSED, PAUSED],
         ),
         (
+            "schedule a cancellation for day 10 and then pause from day 5 to 20",
+            &[(CANCELLED, 10.0, Some(0.0), ""), (PAUSED, 5.0, Some(1.0), ""), (ACTIVE, 20.0, Some(1.0), RETURN)],
+            &[4.0, 6.0, 11.0, 21.0],
+            &[ACTIVE, PAUSED, CANCELLED, CANCELLED],
+        ),
+        (
+            "cancel on day 10, activate on day 12, and pause from day 5 to 20 after that",
+            &[
+                (CANCELLED, 10.0, Some(0.0), ""),
+                (ACTIVE, 12.0, Some(0.5), ""),
+                (PAUSED, 5.0, Some(1.0), ""),
+                (ACTIVE, 20.0, Some(1.0), RETURN),
+            ],
+            &[6.0, 11.0, 13.0, 21.0],
+            &[PAUSED, CANCELLED, ACTIVE, ACTIVE],
+        ),
+        (
             "schedule it and activate today",
             &[(PAUSED, 30.0, Some(0.0), ""), (ACTIVE, 60.0, Some(0.0), RETURN), (ACTIVE, 0.1, Some(0.1), "")],
             &[0.2, 31.0, 61.0],

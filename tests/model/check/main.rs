@@ -165,7 +165,7 @@ async fn break_function(api: &Api, function: &str, parts: &[(&str, &str)]) {
 }
 
 const UNTESTED: (&str, &str) =
-    ("and (attempt.state = 'unknown' or attempt.state = 'in_flight' and attempt.deadline < moment)", "");
+    ("and (attempt.state = 'unknown' or attempt.state = 'in_flight' and is_past_deadline(claimed_at, deadline))", "");
 
 #[tokio::test]
 async fn every_broken_function_is_caught() {
@@ -179,22 +179,22 @@ async fn every_broken_function_is_caught() {
                     "and attempt.state = 'in_flight' and attempt.token = settle_charge.token",
                     "and attempt.state = 'in_flight'",
                 ),
-                ("and (possibly_sent or deadline < moment)", "and false"),
+                ("and (possibly_sent or is_past_deadline(claimed_at, deadline))", "and false"),
             ][..],
             "",
         ),
         (
             "a repeat that opens the month",
             "settle_charge",
-            &[("(possibly_sent or deadline < moment)", "deadline < moment")],
+            &[("(possibly_sent or is_past_deadline(claimed_at, deadline))", "is_past_deadline(claimed_at, deadline)")],
             "",
         ),
         (
             "a refusal after a possible sending, recorded as rejected",
             "settle_charge",
             &[(
-                "(possibly_sent or deadline < moment)",
-                "(possibly_sent and outcome = 'not_sent' or deadline < moment)",
+                "(possibly_sent or is_past_deadline(claimed_at, deadline))",
+                "(possibly_sent and outcome = 'not_sent' or is_past_deadline(claimed_at, deadline))",
             )],
             "",
         ),
@@ -247,18 +247,21 @@ async fn repeat_during_a_settlement(api: &Api) -> (String, String) {
          insert into subscription (id, club_id, customer_store_id) values ('s', 1, 'c');
          insert into charge_attempt (
              id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, token, claimed_at,
-             deadline, settled_at, last_deletion
+             deadline, settled_at
          )
          values ('{ATTEMPT}', 's', date_trunc('month', billing_now() at time zone 'UTC'), 'a', 'c', 1, 'unknown', '{SLOW}',
-             billing_now(), billing_now(), billing_now(), 0)"
+             billing_now(), billing_now(), billing_now())"
     ))
     .await;
     let mut slow = PgConnection::connect(api.database_url.as_str()).await.unwrap();
     slow.execute("begin").await.unwrap();
-    slow.execute(AssertSqlSafe(format!("select settle_charge('{ATTEMPT}', '{SLOW}', 'charged', 201::smallint, null)")))
-        .await
-        .unwrap();
-    let claim = format!("select verdict from claim_charge('s', 'a', gen_random_uuid(), '{REPEAT}', 'UTC', 19, true)");
+    slow.execute(AssertSqlSafe(format!(
+        "select settle_charge('{ATTEMPT}', '{SLOW}', 'charged', 201::smallint, null, null)"
+    )))
+    .await
+    .unwrap();
+    let claim =
+        format!("select verdict from claim_charge('s', 'a', gen_random_uuid(), '{REPEAT}', 'UTC', 19, true, null, 60)");
     let commit = async {
         eventually("the repeat waits for the attempt's row", async || {
             let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)

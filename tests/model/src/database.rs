@@ -357,7 +357,7 @@ impl Database {
         resolvable
     }
 
-    /// DELETE of a subscription, and the trigger in migrations/sql/subscription_deletion.sql.
+    /// DELETE of a subscription, and the trigger in migrations/sql/orphan_note.sql.
     pub fn delete(&mut self, subscription: u8) {
         for attempt in self.attempts.iter_mut().flatten().filter(|attempt| attempt.subscription == subscription) {
             attempt.orphaned = true;

@@ -89,13 +89,13 @@ impl From<LiveAttempt> for Charge {
 impl Query for Claim {
     type Answer = Claimed;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Claimed> {
+    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Claimed> {
         let row = sqlx::query!(
             r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month as "billing_month!",
                    customer_store_id, store_sku, charged_at, platform_order, retry_after
                from claim_charge(
                    subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => $5,
-                   seconds_to_deadline => $6, may_call_out => $7, expected_month => $8
+                   seconds_to_deadline => $6, may_call_out => $7, expected_month => $8, seconds => $9
                )"#,
             self.subscription_id.as_str(),
             self.request_id.as_str(),
@@ -104,7 +104,8 @@ impl Query for Claim {
             self.timezone.name(),
             self.until_deadline.as_secs_f64(),
             self.may_call_out,
-            self.expected_month.map(BillingMonth::first_day)
+            self.expected_month.map(BillingMonth::first_day),
+            time.left().as_secs_f64()
         )
         .fetch_one(connection)
         .await?;
@@ -156,7 +157,8 @@ impl Query for Settlement<'_> {
             r#"select state as "state!", own as "own!", billing_month as "billing_month!", charged_at, kept_order,
                    orphaned as "orphaned!"
                from settle_charge(
-                   attempt_id => $1, token => $2, outcome => $3, upstream_status => $4, platform_order => $5
+                   attempt_id => $1, token => $2, outcome => $3, upstream_status => $4, platform_order => $5,
+                   upstream_answer => null
                )"#,
             self.attempt_id,
             self.token,
@@ -188,7 +190,7 @@ impl Query for UnresolvedCharges {
     type Answer = i64;
 
     async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<i64> {
-        sqlx::query_scalar!(r#"select count(*) as "count!" from unresolved_charges"#).fetch_one(connection).await
+        sqlx::query_scalar!(r#"select count_unresolved_charges() as "count!""#).fetch_one(connection).await
     }
 }
 

@@ -58,8 +58,9 @@ impl Query for Question<'_> {
     async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         // There is always a chunk, be it empty; each row has the month.
         let rows = sqlx::query!(
-            r#"select eligible_subscriptions(after_id => $1, at_most => $2, enough_bytes => $3, seconds => $4) as "ids!",
-                   current_billing_month(billing_timezone => $5) as "month!""#,
+            r#"select eligible_subscriptions(
+                   after_id => $1, at_most => $2, not_charged_for => null, enough_bytes => $3, seconds => $4
+               ) as "ids!", current_billing_month(billing_timezone => $5) as "month!""#,
             self.page.after,
             // One more than asked for tells whether more remain.
             self.page.limit.and_then(|limit| i32::try_from(limit + 1).ok()),

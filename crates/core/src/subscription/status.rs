@@ -53,13 +53,13 @@ impl Query for StatusChange {
     /// Nothing, without such a subscription of the caller.
     type Answer = Option<Recorded>;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Option<Recorded>> {
+    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         let row = sqlx::query!(
-            "select effective_from, automatic_return
+            r#"select verdict as "verdict!", effective_from as "effective_from!", automatic_return
              from record_status(
                  subscription_id => $1, customer_id => $2, status_id => $3, effect_date => $4, details => $5,
-                 return_after_days => $6, entry_id => $7, return_entry_id => $8
-             )",
+                 return_after_days => $6, entry_id => $7, return_entry_id => $8, changes_per_day => null, seconds => $9
+             )"#,
             self.subscription_id.as_str(),
             self.caller.customer().map(CustomerId::as_str),
             self.status.id(),
@@ -67,15 +67,20 @@ impl Query for StatusChange {
             self.details.as_ref().map(Details::as_str),
             self.interval.map(Days::get),
             self.entry_id.to_string(),
-            self.return_entry_id.to_string()
+            self.return_entry_id.to_string(),
+            time.left().as_secs_f64()
         )
         .fetch_one(connection)
         .await;
         match row {
-            Ok(row) => Ok(row.effective_from.map(|effect_date| Recorded {
-                effect_date: effect_date.into(),
-                automatic_return: row.automatic_return.map(Moment::from),
-            })),
+            Ok(row) => match row.verdict.as_str() {
+                "recorded" => Ok(Some(Recorded {
+                    effect_date: row.effective_from.into(),
+                    automatic_return: row.automatic_return.map(Moment::from),
+                })),
+                "subscription_not_found" => Ok(None),
+                other => Err(sqlx::Error::Decode(format!("record_status answered {other}").into())),
+            },
             Err(error) if sqlstate::is_dangling(&error) => Ok(None),
             Err(error) => Err(error),
         }

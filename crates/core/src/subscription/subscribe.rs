@@ -39,14 +39,17 @@ impl Query for NewSubscription {
     /// When, or why not.
     type Answer = Result<Moment, Error>;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Self::Answer> {
+    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         let row = sqlx::query!(
             r#"select verdict as "verdict!", create_date, existing_id
-               from subscribe(club_id => $1, customer_id => $2, subscription_id => $3, status_entry_id => $4)"#,
+               from subscribe(
+                   club_id => $1, customer_id => $2, subscription_id => $3, status_entry_id => $4, seconds => $5
+               )"#,
             self.club_id.get(),
             self.customer_id.as_str(),
             self.id.to_string(),
-            self.status_entry_id.to_string()
+            self.status_entry_id.to_string(),
+            time.left().as_secs_f64()
         )
         .fetch_one(connection)
         .await;

@@ -3,7 +3,7 @@
 from alembic import op
 from sql_files import apply
 
-revision = "bb446b69ab31"
+revision = "3d046f6d263a"
 down_revision = "6640484e5703"
 branch_labels = None
 depends_on = None
@@ -16,8 +16,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
-        drop function current_billing_month(text);
-        drop function utc_now();
-        drop function billing_now();
+        drop function current_billing_month;
+        drop function utc_now;
+        drop function billing_now;
         """
     )

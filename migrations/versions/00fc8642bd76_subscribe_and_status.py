@@ -1,0 +1,30 @@
+"""What subscribe and status ask of the database."""
+
+from alembic import op
+from sql_files import apply
+
+revision = "00fc8642bd76"
+down_revision = "c8a82efe4691"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(
+        """
+        create index subscription_of_customer on subscription (customer_store_id, club_id);
+        """
+    )
+    apply("require_read_committed", "give_up_after", "subscribe", "record_status")
+
+
+def downgrade() -> None:
+    op.execute(
+        """
+        drop function record_status;
+        drop function subscribe;
+        drop function give_up_after;
+        drop function require_read_committed;
+        drop index subscription_of_customer;
+        """
+    )

@@ -1,0 +1,22 @@
+"""The rights of the functions' login and of operators."""
+
+from alembic import op
+from sql_files import apply
+
+revision = "481e2ad8607a"
+down_revision = "7ae60d79b60a"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    apply("rights")
+
+
+def downgrade() -> None:
+    op.execute(
+        """
+        drop function grant_to_operators;
+        drop function grant_to_functions;
+        """
+    )
