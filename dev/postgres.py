@@ -56,7 +56,8 @@ def data_folder() -> Path:
     """Where `make run` stores its database: in the project or, if the server's user cannot reach that, in /var/tmp."""
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
-    if reachable(local) and len(str(local)) < LONGEST_SOCKET_FOLDER:
+    # libpq reads a comma as the end of a host.
+    if reachable(local) and len(bytes(local)) < LONGEST_SOCKET_FOLDER and "," not in str(local):
         return local / "postgres"
     return Path("/var/tmp") / f"{FALLBACK}{os.geteuid()}-{zlib.crc32(bytes(ROOT)):08x}"
 
@@ -145,7 +146,10 @@ class Server:
             raise Failed(f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}")
 
     def psql(self) -> Path:
-        return self._installation() / "bin/psql"
+        return self.programs() / "psql"
+
+    def programs(self) -> Path:
+        return self._installation() / "bin"
 
     def _installation(self) -> Path:
         """The folder that `POSTGRES` names, which has a `bin/`; else the wheel's.

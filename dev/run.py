@@ -17,7 +17,7 @@ import psycopg2
 from local_api import Api, Ports, build, serving
 from postgres import FALLBACK, USER, Server, data_folder
 from processes import ROOT, Failed
-from with_database import UnknownRevision, migrate
+from with_database import OtherSources, migrate
 
 CONFIG = ROOT / "local_config.json"
 DATABASE = "beer_club"
@@ -144,8 +144,6 @@ def main() -> None:
         config = configuration(folder)
         database, ecommerce = config["database"], config["ecommerce"]
         chosen = ports()
-        say("build: the functions and the platform's stand-in, with cargo; the first time takes minutes")
-        build()
 
         parts = {}
         if Path(database["db_host"]) == folder:
@@ -162,10 +160,12 @@ def main() -> None:
         say("database: migrating")
         try:
             migrate("local")
-        except UnknownRevision as unknown:
-            raise Failed(f"{unknown}; {remedy}") from None
+        except OtherSources as other:
+            raise Failed(f"{other}; {remedy}") from None
         club = demo_club(database)
 
+        say("build: the functions and the platform's stand-in, with cargo; the first time takes minutes")
+        build()
         settings = {
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",

@@ -1,7 +1,8 @@
 """Runs a command with a throw-away PostgreSQL that our migrations have built: `with_database.py COMMAND…`.
 
 The command finds `DATABASE_URL`, a migrated database. For tests, which need a database each, it finds
-`TEST_DATABASE_URL`, the server, with the migrated template `api_template`.
+`TEST_DATABASE_URL`, the server, with the migrated template `api_template`. `POSTGRES_PROGRAMS` is the folder of the
+server's programs.
 """
 
 import json
@@ -19,20 +20,21 @@ from processes import ROOT, Failed, end_with, running
 TEMPLATE = "api_template"
 
 
-class UnknownRevision(Failed):
-    """The database is stamped with a revision that migrations/ does not have."""
+class OtherSources(Failed):
+    """The database was not made by the revisions in migrations/."""
 
 
 def migrate(scope: str, revision: str = "head") -> None:
     # As a module: the script would not survive a move of the folder.
-    command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "upgrade", revision]
+    command = [sys.executable, "-m", "alembic", "-x", f"scope={scope}", "-x", "sources=same", "upgrade", revision]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if "Can't locate revision" in done.stderr:
-        raise UnknownRevision(
-            "the database was made by another version of this project, with revisions that are not here"
-        )
+    _, refused, reason = done.stdout.partition("FAILED: ")
+    if "Can't locate revision" in reason:
+        raise OtherSources("the database has a revision that migrations/ does not have")
+    if "made from other sources" in reason:
+        raise OtherSources(reason.strip())
     if done.returncode:
-        raise Failed(f"the migrations failed: {done.stderr.strip()}")
+        raise Failed(f"the migrations failed: {reason.strip() if refused else done.stderr.strip()}")
 
 
 def migrate_throwaway(server: Server, database: str, revision: str = "head") -> None:
@@ -58,6 +60,7 @@ def main(command: list[str]) -> int:
             environment = {
                 "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
+                "POSTGRES_PROGRAMS": str(server.programs()),
                 "PYTHON": sys.executable,
             }
             with running(command, environment, signal.SIGTERM) as child:

@@ -1,33 +1,46 @@
-"""Connects Alembic to the database that `<scope>_config.json` names (`alembic -x scope=<scope> upgrade head`)."""
+"""Connects Alembic to the database that `<scope>_config.json` names (`alembic -x scope=<scope> upgrade head`).
+
+With `--sql` it reads no configuration and connects to nothing.
+"""
 
 import json
+import logging
 import os
 import ssl
 from logging.config import fileConfig
 from pathlib import Path
 
+import sources
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.util import CommandError
-from sqlalchemy import URL, create_engine, pool
-from sqlalchemy.exc import OperationalError
+from psycopg2.errors import InvalidParameterValue, LockNotAvailable
+from sqlalchemy import URL, Connection, create_engine, pool
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER = {"database_type": "postgresql", "driver": "psycopg2"}
 REQUIRED = ("db_user", "db_host", "db_name")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+LOCK = int.from_bytes(b"alembic", "big")
+
+log = logging.getLogger("alembic.env")
 
 
-def database_url(scope: str) -> URL:
-    """The `database` block of the scope's configuration; what is missing or wrong in it is named in one line."""
-    path = ROOT / f"{scope}_config.json"
+def configuration(path: Path) -> dict:
+    """The scope's file. What is missing or wrong in it is named in one line, here and below."""
     try:
-        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CommandError(f"{path.name} is missing: copy model_config.json to it and fill in `database`") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CommandError(f"{path.name} is not JSON: {error}") from None
-    except (KeyError, TypeError):
-        raise CommandError(f"{path.name} has no `database`: see model_config.json") from None
+    if not isinstance(config, dict) or "database" not in config:
+        raise CommandError(f"{path.name} has no `database`: see model_config.json")
+    return config
+
+
+def connect(scope: str, path: Path, database: dict) -> Connection:
     if not isinstance(database, dict):
         raise CommandError(f"{path.name}: `database` must be an object")
     for key in REQUIRED:
@@ -59,10 +72,7 @@ def database_url(scope: str) -> URL:
         password = os.environ.get("PGPASSWORD")
         if not password:
             raise CommandError(f"{path.name} has an ARN for `database.db_password`: put the password into PGPASSWORD")
-    # A socket directory cannot stand in the host's place of a URL, so libpq gets it as a parameter.
-    if host.startswith("/"):
-        parameters["host"] = host
-    return URL.create(
+    url = URL.create(
         "postgresql+psycopg2",
         username=database["db_user"],
         password=password,
@@ -71,20 +81,85 @@ def database_url(scope: str) -> URL:
         database=database["db_name"],
         query=parameters,
     )
+    # In a URL, SQLAlchemy would split a socket directory at its colons.
+    directory = {"host": host} if host.startswith("/") else {}
+    try:
+        return create_engine(url, connect_args=directory, poolclass=pool.NullPool).connect()
+    except OperationalError as error:
+        raise CommandError(f"the database of {path.name} does not answer: {error.orig}") from None
+
+
+def wait_for_others(connection: Connection) -> None:
+    """Lets one Alembic at a time change the database. The lock ends with the session.
+
+    `create index concurrently` waits for the statements of others, and for ours here too. So each try ends before
+    `deadlock_timeout`.
+    """
+    waiting = False
+    while True:
+        try:
+            connection.exec_driver_sql(f"set local lock_timeout = '500ms'; select pg_advisory_lock({LOCK})")
+            connection.commit()
+            return
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            connection.rollback()
+        if not waiting:
+            log.info("Waiting for another Alembic, which is changing this database.")
+            waiting = True
+
+
+def require_usable(connection: Connection, path: Path, timezone: object) -> None:
+    """Refuses a database that the functions could not work on."""
+    encoding = connection.exec_driver_sql("show server_encoding").scalar()
+    if encoding != "UTF8":
+        raise CommandError(f"the encoding of the database of {path.name} is {encoding}: create one in UTF8")
+    if not isinstance(timezone, str):
+        raise CommandError(f"{path.name}: `billing_timezone` must be an IANA name such as America/Sao_Paulo")
+    try:
+        # As current_billing_month() does.
+        connection.exec_driver_sql("select now() at time zone %s", (timezone,))
+    except DBAPIError as error:
+        if not isinstance(error.orig, InvalidParameterValue):
+            raise
+        raise CommandError(f"the database of {path.name} does not know the billing_timezone {timezone}") from None
+    connection.rollback()
 
 
 def run_migrations() -> None:
-    scope = context.get_x_argument(as_dictionary=True).get("scope", "local")
-    engine = create_engine(database_url(scope), poolclass=pool.NullPool)
-    try:
-        connection = engine.connect()
-    except OperationalError as error:
-        raise CommandError(f"the database of {scope}_config.json does not answer: {error.orig}") from None
-    with connection:
-        context.configure(connection=connection)
+    arguments = context.get_x_argument(as_dictionary=True)
+    scope = arguments.get("scope", "local")
+    path = ROOT / f"{scope}_config.json"
+    config = configuration(path)
+    with connect(scope, path, config["database"]) as connection:
+        context.configure(connection=connection, on_version_apply=remember_sources)
+        options = context.get_context().opts
+        if not options.get("dont_mutate"):
+            wait_for_others(connection)
+        if options["fn"].__name__ == "upgrade":
+            timezone = os.environ.get("BILLING_TIMEZONE") or config.get("billing_timezone")
+            require_usable(connection, path, "UTC" if timezone is None else timezone)
         with context.begin_transaction():
+            if arguments.get("sources") == "same":
+                sources.require_same(context.get_context(), context.script, digests)
             context.run_migrations()
 
 
+def print_migrations() -> None:
+    context.configure(**sources.OFFLINE, literal_binds=True, on_version_apply=remember_sources)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def remember_sources(ctx: MigrationContext, step: MigrationInfo, **_: object) -> None:
+    sources.remember(ctx, step, digests)
+
+
+# Alembic logs for each revision here, so this comes first.
+digests = sources.digests(context.script)
 fileConfig(context.config.config_file_name, disable_existing_loggers=False)
-run_migrations()
+if context.is_offline_mode():
+    print_migrations()
+else:
+    run_migrations()

@@ -1,16 +1,16 @@
-"""${message}"""
+<% import textwrap %>"""${"\n".join(textwrap.wrap(message, 110)).replace("\\", "\\\\").replace('"', "'")}"""
 
-from alembic import op
+from sql_files import apply
 
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
-branch_labels = ${repr(branch_labels)}
-depends_on = ${repr(depends_on)}
+revision = ${repr(up_revision).replace("'", '"')}
+down_revision = ${repr(down_revision).replace("'", '"')}
+branch_labels = ${repr(branch_labels).replace("'", '"')}
+depends_on = ${repr(depends_on).replace("'", '"')}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "op.execute('')"}
+    apply()
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "op.execute('')"}
+    raise NotImplementedError

@@ -7,7 +7,7 @@ mod eligible;
 mod lookup;
 mod requests;
 mod router;
-mod secrets_and_tls;
+pub mod secrets_and_tls;
 mod settings;
 mod status;
 mod subscribe;

@@ -146,7 +146,7 @@ async fn the_databases_password_may_be_a_reference_and_be_rotated() {
 }
 
 /// A server with a certificate for `localhost`, in front of the database; its port, and the certificate as a file.
-async fn tls_before(database_url: &Url) -> (u16, tempfile::NamedTempFile) {
+pub async fn tls_before(database_url: &Url) -> (u16, tempfile::NamedTempFile) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), certified.cert.pem()).unwrap();

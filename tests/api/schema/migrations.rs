@@ -1,52 +1,128 @@
 //! The migrations, run by Alembic as operators run it.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
 
 use api_tests::{Api, database};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tempfile::TempDir;
 use url::Url;
 use uuid::Uuid;
+
+use crate::routes::secrets_and_tls::tls_before;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// A scope with a configuration file, which is removed with it.
 struct Scope {
+    folder: PathBuf,
     name: String,
-    file: PathBuf,
 }
 
 impl Scope {
-    fn with(config: Option<&Value>) -> Self {
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        let file = PathBuf::from(ROOT).join(format!("{name}_config.json"));
+    fn with(folder: &Path, config: Option<&Value>) -> Self {
+        let scope = Self { folder: folder.to_owned(), name: format!("test_{}", Uuid::new_v4().simple()) };
         if let Some(config) = config {
-            fs::write(&file, config.to_string()).unwrap();
+            fs::write(scope.file(), config.to_string()).unwrap();
         }
-        Self { name, file }
+        scope
     }
 
     fn of(database_url: &Url) -> Self {
-        let mut database = database::configuration(database_url);
-        database["db_port"] = json!(5432);
-        Self::with(Some(&json!({ "database": database })))
+        Self::in_folder(Path::new(ROOT), database_url)
+    }
+
+    fn in_folder(folder: &Path, database_url: &Url) -> Self {
+        Self::with(folder, Some(&configuration(database_url)))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}_config.json", self.name))
+    }
+
+    /// Alembic, which refuses a database that was made from other sources, as `make run` wants it.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env::var("PYTHON").unwrap());
+        command
+            .args(["-m", "alembic", "-x", &format!("scope={}", self.name), "-x", "sources=same"])
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     }
 
     /// The error output, if it fails.
     fn alembic(&self, arguments: &[&str]) -> Result<(), String> {
-        let output = Command::new(env::var("PYTHON").unwrap())
-            .args(["-m", "alembic", "-x", &format!("scope={}", self.name)])
-            .args(arguments)
-            .current_dir(ROOT)
-            .output()
-            .unwrap();
+        let output = self.command(arguments).output().unwrap();
         if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+    }
+
+    /// The one line that says why it fails.
+    #[track_caller]
+    fn refusal(mut command: Command) -> String {
+        let output = command.output().unwrap();
+        let said = printed(&output.stdout);
+        assert!(!output.status.success() && said.lines().count() == 1, "{said}");
+        assert!(!printed(&output.stderr).contains("Traceback"), "{output:?}");
+        said
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+        let _ = fs::remove_file(self.file());
     }
+}
+
+fn configuration(database_url: &Url) -> Value {
+    let mut database = database::configuration(database_url);
+    database["db_port"] = json!(5432);
+    json!({ "database": database })
+}
+
+fn printed(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+/// A folder with a copy of the migrations and of these parts of the project.
+fn checkout(prefix: &str, others: &[&str]) -> TempDir {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
+    for part in ["migrations", "alembic.ini"].iter().chain(others) {
+        let copied = Command::new("cp").args(["-r", part]).arg(folder.path()).current_dir(ROOT).status().unwrap();
+        assert!(copied.success());
+    }
+    folder
+}
+
+/// Alembic writes a revision there, after the last one; its file.
+fn new_revision(folder: &Path, message: &str) -> PathBuf {
+    let scope = Scope::with(folder, None);
+    let output = scope.command(&["revision", "-m", message]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = printed(&output.stdout);
+    let path = said.trim_start().strip_prefix("Generating ").unwrap().split(" ... ").next().unwrap();
+    folder.join(path)
+}
+
+/// Without a schema, with these options.
+async fn empty_database(options: &str) -> Url {
+    let server = env::var("TEST_DATABASE_URL").unwrap();
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("create database {name} template template0 {options}"))).await.unwrap();
+    let mut url: Url = server.parse().unwrap();
+    url.set_path(&name);
+    url
+}
+
+async fn ask(database_url: &Url, query: &str) -> String {
+    let mut connection = PgConnection::connect(database_url.as_str()).await.unwrap();
+    sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.unwrap()
 }
 
 /// The name of every relation, function and trigger of ours.
@@ -173,7 +249,7 @@ async fn a_missing_or_wrong_key_of_the_configuration_is_one_line_that_names_it()
         (Some(with("db_password", json!("arn:aws:ssm:r:1:parameter/x"))), "PGPASSWORD"),
         (Some(json!({ "database": database })), "does not answer"),
     ] {
-        let scope = Scope::with(config.as_ref());
+        let scope = Scope::with(Path::new(ROOT), config.as_ref());
         let said = scope.alembic(&["upgrade", "head"]).unwrap_err();
         assert!(said.contains(named) && said.contains(&scope.name) && !said.contains("Traceback"), "{said}");
     }
@@ -207,4 +283,192 @@ async fn each_revision_can_be_undone_and_repeated() {
         }
     }
     assert!(revisions > 1);
+}
+
+fn postgres(program: &str) -> Command {
+    Command::new(Path::new(&env::var("POSTGRES_PROGRAMS").unwrap()).join(program))
+}
+
+/// Runs this SQL as a script, until its first error.
+#[track_caller]
+fn psql(database_url: &Url, script: &[u8]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), script).unwrap();
+    let mut psql = postgres("psql");
+    psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-d", database_url.as_str(), "-f"]).arg(file.path());
+    let output = psql.output().unwrap();
+    assert!(output.status.success(), "{}", printed(&output.stderr));
+}
+
+/// Everything in this database, as pg_dump writes it.
+fn dump(database_url: &Url) -> String {
+    let output = postgres("pg_dump").args(["-d", database_url.as_str()]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // These lines have a random key.
+    printed(&output.stdout).lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn psql_runs_the_sql_of_an_upgrade_which_is_made_without_a_database() {
+    let folder = checkout("beer-club-", &[]);
+    fs::write(
+        folder.path().join("migrations/sql/difficult.sql"),
+        "create function difficult() returns text language sql as $$ select ':a \\:b ::c 10:30 % %% %(x)s %s ;' $$;\n",
+    )
+    .unwrap();
+    let revision = new_revision(folder.path(), "Difficult");
+    let text = fs::read_to_string(&revision).unwrap().replace("apply()", "apply(\"difficult\")");
+    fs::write(revision, text.replace("raise NotImplementedError", "pass")).unwrap();
+
+    let migrated = empty_database("").await;
+    let scope = Scope::in_folder(folder.path(), &migrated);
+    scope.alembic(&["upgrade", "head"]).unwrap();
+    assert_eq!(ask(&migrated, "select difficult()").await, ":a \\:b ::c 10:30 % %% %(x)s %s ;");
+
+    let without = Scope::with(folder.path(), None);
+    let sql = |arguments: &[&str]| -> Vec<u8> {
+        let Output { status, stdout, stderr } = without.command(arguments).output().unwrap();
+        assert!(status.success(), "{}", printed(&stderr));
+        stdout
+    };
+    let by_psql = empty_database("").await;
+    psql(&by_psql, &sql(&["upgrade", "head", "--sql"]));
+    assert_eq!(dump(&by_psql), dump(&migrated));
+    Scope::in_folder(folder.path(), &by_psql).alembic(&["upgrade", "head"]).unwrap();
+
+    let all = ask(&migrated, INVENTORY).await;
+    assert!(all.contains("difficult") && all.contains("subscription_status_history"));
+    psql(&migrated, b"drop function difficult()");
+    psql(&migrated, &sql(&["downgrade", "head:base", "--sql"]));
+    assert_eq!(ask(&migrated, INVENTORY).await, "");
+}
+
+#[tokio::test]
+async fn of_upgrades_at_once_one_works_and_the_others_find_nothing_to_do() {
+    let folder = checkout("beer-club-", &[]);
+    // It waits for every statement that began before it.
+    let concurrently = new_revision(folder.path(), "Concurrently");
+    let text = fs::read_to_string(&concurrently).unwrap();
+    let body = "with op.get_context().autocommit_block():
+        op.execute(\"create index concurrently concurrent on club (name)\")";
+    let text = text.replace("from sql_files import apply", "from alembic import op").replace("apply()", body);
+    fs::write(concurrently, text).unwrap();
+    let revisions = fs::read_dir(folder.path().join("migrations/versions")).unwrap();
+    let revisions = revisions.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|it| it == "py"));
+
+    let database_url = empty_database("").await;
+    let scope = Scope::in_folder(folder.path(), &database_url);
+    let upgrades: Vec<_> = (0..3).map(|_| scope.command(&["upgrade", "head"]).spawn().unwrap()).collect();
+    let mut ran = Vec::new();
+    for upgrade in upgrades {
+        let output = upgrade.wait_with_output().unwrap();
+        let said = printed(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        ran.push(said.matches("Running upgrade").count());
+    }
+    ran.sort_unstable();
+    assert_eq!(ran, [0, 0, revisions.count()]);
+}
+
+#[tokio::test]
+async fn the_project_can_be_in_any_folder() {
+    let folder = checkout("100% %(here)s a:b 'c' \"d\" ~é;#$x ", &[]);
+    let api = Api::start().await;
+    let name = database::name(&api.database_url);
+
+    // By a socket directory, and by a certificate, in that folder.
+    let socket = folder.path().join("so:cket");
+    std::os::unix::fs::symlink(database::socket(&api.database_url).parent().unwrap(), &socket).unwrap();
+    let mut config = configuration(&api.database_url);
+    config["database"]["db_host"] = json!(socket);
+    let by_socket = Scope::with(folder.path(), Some(&config));
+    let (port, certificate) = tls_before(&api.database_url).await;
+    fs::copy(certificate.path(), folder.path().join("c%:é.pem")).unwrap();
+    let by_tls = Scope::with(
+        folder.path(),
+        Some(&json!({ "database": {
+            "db_user": "club", "db_host": "localhost", "db_port": port, "db_name": name,
+            "sslmode": "verify-full", "sslrootcert": "c%:é.pem"
+        } })),
+    );
+    for scope in [by_socket, by_tls] {
+        for arguments in [["downgrade", "base"], ["upgrade", "head"]] {
+            let mut command = scope.command(&arguments);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            assert!(output.status.success(), "{}", printed(&output.stderr));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_in_another_encoding_is_refused() {
+    let database_url = empty_database("encoding 'LATIN1' locale 'C'").await;
+    let scope = Scope::of(&database_url);
+    let said = Scope::refusal(scope.command(&["upgrade", "head"]));
+    assert!(said.contains("LATIN1") && said.contains(&scope.name), "{said}");
+    assert_eq!(ask(&database_url, "select count(*)::text from pg_tables where schemaname = 'public'").await, "0");
+}
+
+#[tokio::test]
+async fn a_billing_timezone_that_the_server_does_not_know_is_refused() {
+    let database_url = empty_database("").await;
+    let of = |timezone: Value| {
+        let mut config = configuration(&database_url);
+        config["billing_timezone"] = timezone;
+        Scope::with(Path::new(ROOT), Some(&config))
+    };
+    for wrong in [json!("America/Atlantis"), json!(""), json!(3)] {
+        let said = Scope::refusal(of(wrong.clone()).command(&["upgrade", "head"]));
+        assert!(said.contains("billing_timezone") && said.contains(wrong.as_str().unwrap_or_default()), "{said}");
+    }
+    let scope = of(json!("America/Sao_Paulo"));
+    let mut command = scope.command(&["upgrade", "head"]);
+    command.env("BILLING_TIMEZONE", "America/Atlantis");
+    let said = Scope::refusal(command);
+    assert!(said.contains("America/Atlantis"), "{said}");
+    assert_eq!(ask(&database_url, "select count(*)::text from pg_tables where schemaname = 'public'").await, "0");
+
+    scope.alembic(&["upgrade", "head"]).unwrap();
+    let said = Scope::refusal(of(json!("America/Atlantis")).command(&["upgrade", "head"]));
+    assert!(said.contains("America/Atlantis"), "{said}");
+}
+
+#[test]
+fn a_new_revision_is_formatted() {
+    let folder = checkout("beer-club-", &[]);
+    let long = "A message that takes more than a line because it says everything twice. ".repeat(3);
+    for message in ["Adds something", r#"Says "this" and 'that' \ and \d, "all""#, &long] {
+        new_revision(folder.path(), message);
+    }
+    for check in [["check"].as_slice(), &["format", "--check"]] {
+        let mut ruff = Command::new(env::var("PYTHON").unwrap());
+        ruff.args(["-m", "ruff"]).args(check).arg("--config").arg(Path::new(ROOT).join("pyproject.toml"));
+        let output = ruff.arg("migrations/versions").current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", printed(&output.stdout));
+    }
+}
+
+#[tokio::test]
+async fn make_run_refuses_a_database_that_was_made_from_other_sources() {
+    let folder = checkout("beer-club-", &["dev", "model_config.json"]);
+    let api = Api::start().await;
+    let mut config = configuration(&api.database_url);
+    config["ecommerce"] = json!({});
+    fs::write(folder.path().join("local_config.json"), config.to_string()).unwrap();
+    let edited = folder.path().join("migrations/sql/subscribe.sql");
+    let text = fs::read_to_string(&edited).unwrap();
+    fs::write(&edited, text + "\ncomment on function utc_now() is 'edited';\n").unwrap();
+
+    let mut make_run = Command::new(env::var("PYTHON").unwrap());
+    make_run.arg("dev/run.py").current_dir(folder.path()).env("PORT", free_ports().to_string());
+    let output = make_run.output().unwrap();
+    let said = printed(&output.stderr);
+    assert!(!output.status.success() && said.lines().count() == 1, "{said}");
+    assert!(said.contains("from other sources; name an empty one in local_config.json"), "{said}");
+}
+
+/// The first of four in a row.
+fn free_ports() -> u16 {
+    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (20000..30000).step_by(4).find(|first| (*first..first + 4).all(free)).unwrap()
 }
