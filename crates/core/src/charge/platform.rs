@@ -35,7 +35,6 @@ use crate::{
 /// patient of the common ones, close after five seconds.
 const IDLE: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(5);
-const WARM_UP: Duration = Duration::from_secs(2);
 /// An order is a few hundred bytes. A longer one is dropped, so that no message to the database is over 16 KB.
 const LARGEST_ORDER: usize = 12 * 1024;
 
@@ -82,7 +81,7 @@ fn state_of(status: u16) -> ChargeState {
 
 pub struct Platform {
     settings: EcommerceSettings,
-    /// Made on first use, like the client: by then the runtime has asked for the first request.
+    /// Not made with this: by the time it is used, the runtime has asked for the first request.
     tls: OnceLock<rustls::ClientConfig>,
     client: Mutex<Option<CachedClient>>,
 }
@@ -105,12 +104,9 @@ impl Platform {
         self.settings.timeout
     }
 
-    /// Connects ahead of the first order. Errors are ignored here: the first order reports them.
-    pub async fn warm(&self) {
-        if let Ok(client) = self.fresh_client() {
-            let _ = client.head(self.settings.base_url.clone()).timeout(WARM_UP).send().await;
-            self.mark_used();
-        }
+    /// Does ahead of the first order what sends nothing. The platform sees orders only.
+    pub fn prepare(&self) {
+        self.tls.get_or_init(tls);
     }
 
     /// Sends an order while `budget` lasts. Only what provably was not sent is tried again.

@@ -41,7 +41,8 @@ impl State for Charging {
     }
 
     async fn warm(&self) {
-        tokio::join!(self.database.connect_ahead(), self.platform.warm());
+        // The second goes on while the first waits for the network.
+        tokio::join!(self.database.connect_ahead(), async { self.platform.prepare() });
     }
 }
 
