@@ -69,8 +69,8 @@ class Platform:
     def answers_once(self, **behaviour: object) -> None:
         requests.post(f"{self.url}/behaviour", json=behaviour).raise_for_status()
 
-    def answers_once_with(self, status: int, **headers: str) -> None:
-        self.answers_once(answer={"status": {"status": status, "headers": headers, "body": "{}"}})
+    def answers_once_with(self, status: int, body: str = "{}", **headers: str) -> None:
+        self.answers_once(answer={"status": {"status": status, "headers": headers, "body": body}})
 
     def has_received(self, request_id: str) -> bool:
         return any(order["request_id"] == request_id for order in requests.get(f"{self.url}/orders").json())

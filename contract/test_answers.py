@@ -182,10 +182,10 @@ def request_id_reused(world: World) -> Provoked:
     return case, world.ask(case)
 
 
-def platform_says(status: int, **headers: str) -> Callable[[World], Provoked]:
+def platform_says(status: int, body: str = "{}", **headers: str) -> Callable[[World], Provoked]:
     def provoke(world: World) -> Provoked:
         case = charge_case(world.subscription(1))
-        world.platform.answers_once_with(status, **headers)
+        world.platform.answers_once_with(status, body, **headers)
         return case, world.ask(case)
 
     return provoke
@@ -228,7 +228,8 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("charge", 409, "charge_in_progress"): charge_in_progress,
     ("charge", 409, "charge_outcome_unknown"): earlier_outcome_unknown,
     ("charge", 422, "request_id_reused"): request_id_reused,
-    ("charge", 502, "order_rejected"): platform_says(422),
+    ("charge", 502, "order_rejected"): platform_says(402, '{"error": "card_declined"}'),
+    ("charge", 502, "ecommerce_unauthorized"): platform_says(401),
     ("charge", 503, "ecommerce_unavailable"): platform_says(429, **{"retry-after": "7"}),
     ("charge", 504, "charge_outcome_unknown"): platform_says(500),
     ("subscribe", 500, "internal_error"): internal_error("subscribe", "club"),

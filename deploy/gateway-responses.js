@@ -32,6 +32,8 @@ const TITLES = {
   429: 'Too Many Requests',
   504: 'Gateway Timeout',
 };
+/** Seconds after which a call is worth repeating. */
+const RETRY_AFTER = 1;
 
 /** As problems, like what the functions answer; a page of `origin` may read them. */
 module.exports = function gatewayResponses({ RestApiId, origin, signed }) {
@@ -42,6 +44,7 @@ module.exports = function gatewayResponses({ RestApiId, origin, signed }) {
   }
 
   function resource([type, status, code, detail]) {
+    const isWorthRepeating = status === 429 || status >= 500 || type === 'DEFAULT_5XX';
     const problem = {
       type: 'about:blank',
       title: TITLES[status] || 'Refused or failed in the gateway',
@@ -59,7 +62,7 @@ module.exports = function gatewayResponses({ RestApiId, origin, signed }) {
         ResponseParameters: {
           'gatewayresponse.header.Access-Control-Allow-Origin': `'${origin}'`,
           'gatewayresponse.header.Content-Type': "'application/problem+json'",
-          ...(code === 'throttled' && { 'gatewayresponse.header.Retry-After': "'1'" }),
+          ...(isWorthRepeating && { 'gatewayresponse.header.Retry-After': `'${RETRY_AFTER}'` }),
         },
         ResponseTemplates: { 'application/json': JSON.stringify(problem) },
       },

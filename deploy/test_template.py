@@ -122,6 +122,8 @@ def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Pac
         problem = json.loads(answer["ResponseTemplates"]["application/json"])
         assert problem["instance"] == "urn:uuid:$context.requestId"
         assert str(problem.get("status", "")) == answer.get("StatusCode", "")
+        repeat = answer.get("StatusCode", "") in {"429", "504"} or answer["ResponseType"] == "DEFAULT_5XX"
+        assert headers.get("Retry-After") == ("'1'" if repeat else None)
 
 
 def test_the_document_has_the_gateways_codes(packages: dict[str, Package]) -> None:

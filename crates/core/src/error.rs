@@ -2,10 +2,13 @@
 
 use lambda_http::http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
-/// Seconds after which an unreachable database or platform is worth another call.
+/// Seconds after which a call is worth repeating, if nobody says how long it will take.
 const RETRY_AFTER: u64 = 2;
+/// Nobody waits for longer, whatever the platform says.
+const LONGEST_RETRY_AFTER: u64 = 300;
 
 /// A refusal or a failure. `Display` is the problem's `detail` and shows nothing internal. `source` is for the log.
 #[derive(Debug, Error)]
@@ -29,19 +32,22 @@ pub enum Error {
     #[error("The call's month is another than the one that was asked for. Nothing was sent.")]
     MonthMismatch { month: String },
     #[error("Another call is charging this subscription right now.")]
-    ChargeInProgress { retry_after: u64 },
+    ChargeInProgress { retry_after: Option<u64> },
+    /// Of another call's attempt.
     #[error("{}", outcome_unknown(*undecidable))]
-    ChargeOutcomeUnknown { request_id: String, undecidable: bool },
+    EarlierOutcomeUnknown { request_id: String, undecidable: bool },
     #[error("The subscription cannot be charged: it or its club is not active, or it has no customer or no sku.")]
     NotChargeable,
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
     RequestIdReused,
     #[error("The e-commerce platform refused the order. The month stays open.")]
-    OrderRejected { upstream_status: Option<u16> },
+    OrderRejected { upstream_status: Option<u16>, upstream_answer: Option<Value> },
+    #[error("The e-commerce platform does not accept our credentials. Nothing was ordered.")]
+    EcommerceUnauthorized { upstream_status: Option<u16> },
     #[error("The order cannot be placed with the e-commerce platform now. Nothing was charged.")]
     EcommerceUnavailable { retry_after: Option<u64> },
     #[error("A charge with this request_id was sent and its outcome is not known. Repeat it with the same request_id.")]
-    OutcomeUnknown { request_id: String },
+    ThisOutcomeUnknown { request_id: String, retry_after: Option<u64> },
     #[error("The database is not available.")]
     DatabaseUnavailable(#[source] Option<sqlx::Error>),
     #[error("Something went wrong here.")]
@@ -75,30 +81,42 @@ impl Error {
             Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
             Self::MonthMismatch { .. } => (StatusCode::CONFLICT, "month_mismatch"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
-            Self::ChargeOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
+            Self::EarlierOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
             Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
             Self::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, "request_id_reused"),
             Self::OrderRejected { .. } => (StatusCode::BAD_GATEWAY, "order_rejected"),
+            Self::EcommerceUnauthorized { .. } => (StatusCode::BAD_GATEWAY, "ecommerce_unauthorized"),
             Self::EcommerceUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ecommerce_unavailable"),
-            Self::OutcomeUnknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "charge_outcome_unknown"),
+            Self::ThisOutcomeUnknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "charge_outcome_unknown"),
             Self::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 
-    /// What a problem adds to its code.
+    /// What a problem adds to its code. A `retry_after` says that repeating the call can help.
     pub fn extra(&self) -> Extra<'_> {
         let mut extra = Extra::default();
+        let after = |seconds: &Option<u64>| Some(seconds.unwrap_or(RETRY_AFTER).clamp(1, LONGEST_RETRY_AFTER));
         match self {
             Self::MonthMismatch { month } => extra.month = Some(month),
-            Self::ChargeInProgress { retry_after } => extra.retry_after = Some(*retry_after),
-            Self::EcommerceUnavailable { retry_after } => extra.retry_after = Some(retry_after.unwrap_or(RETRY_AFTER)),
-            Self::DatabaseUnavailable(_) => extra.retry_after = Some(RETRY_AFTER),
-            Self::ChargeOutcomeUnknown { request_id, .. } | Self::OutcomeUnknown { request_id } => {
+            Self::ChargeInProgress { retry_after } | Self::EcommerceUnavailable { retry_after } => {
+                extra.retry_after = after(retry_after);
+            }
+            Self::DatabaseUnavailable(_) => extra.retry_after = after(&None),
+            Self::EarlierOutcomeUnknown { request_id, undecidable } => {
                 extra.request_id = Some(request_id);
+                extra.retry_after = if *undecidable { None } else { after(&None) };
+            }
+            Self::ThisOutcomeUnknown { request_id, retry_after } => {
+                extra.request_id = Some(request_id);
+                extra.retry_after = after(retry_after);
             }
             Self::AlreadySubscribed { subscription_id } => extra.subscription_id = subscription_id.as_deref(),
-            Self::OrderRejected { upstream_status } => extra.upstream_status = *upstream_status,
+            Self::OrderRejected { upstream_status, upstream_answer } => {
+                extra.upstream_status = *upstream_status;
+                extra.upstream_answer = upstream_answer.as_ref();
+            }
+            Self::EcommerceUnauthorized { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
             | Self::Unauthenticated
@@ -131,4 +149,7 @@ pub struct Extra<'a> {
     /// The status of the platform's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
+    /// What the platform said: its JSON, or its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_answer: Option<&'a Value>,
 }

@@ -1,14 +1,11 @@
-//! Connections that break off: before an order is read, or in place of its answer.
+//! Connections that break off, before an order is read or in place of its answer, or that answer with any bytes.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -22,39 +19,49 @@ use tokio::{
 
 use crate::{lock, order_book::OrderBook};
 
-/// Has a connection reset in place of its next answer.
+/// What a connection does in place of its next answer.
 #[derive(Clone, Default)]
-pub struct Reset(Arc<AtomicBool>);
+pub struct Override(Arc<Mutex<Option<Instead>>>);
 
-impl Reset {
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Release);
+enum Instead {
+    Reset,
+    /// Sends the rest of these bytes, and ends.
+    Send(Vec<u8>),
+}
+
+impl Override {
+    pub fn reset(&self) {
+        *self.lock() = Some(Instead::Reset);
     }
 
-    fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    pub fn send(&self, bytes: Vec<u8>) {
+        *self.lock() = Some(Instead::Send(bytes));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instead>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connected<IncomingStream<'_, Resettable>> for Reset {
-    fn connect_info(stream: IncomingStream<'_, Resettable>) -> Self {
-        stream.io().reset.clone()
+impl Connected<IncomingStream<'_, Overridable>> for Override {
+    fn connect_info(stream: IncomingStream<'_, Overridable>) -> Self {
+        stream.io().instead.clone()
     }
 }
 
-/// A listener whose connections can be reset.
-pub struct Resettable {
+/// A listener whose connections can do something in place of an answer.
+pub struct Overridable {
     pub listener: TcpListener,
     pub book: Arc<Mutex<OrderBook>>,
 }
 
-impl Listener for Resettable {
+impl Listener for Overridable {
     type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, reset: Reset::default(), book: Arc::clone(&self.book) }, address)
+        (Connection { stream, instead: Override::default(), book: Arc::clone(&self.book) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -64,7 +71,7 @@ impl Listener for Resettable {
 
 pub struct Connection {
     stream: TcpStream,
-    reset: Reset,
+    instead: Override,
     book: Arc<Mutex<OrderBook>>,
 }
 
@@ -97,10 +104,23 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.reset.is_requested() {
-            return self.end_with_reset();
+        let Self { stream, instead, .. } = &mut *self;
+        let mut instead = instead.lock();
+        match &mut *instead {
+            None => Pin::new(stream).poll_write(context, bytes),
+            Some(Instead::Reset) => {
+                drop(instead);
+                self.end_with_reset()
+            }
+            Some(Instead::Send(rest)) => {
+                while !rest.is_empty() {
+                    let sent = ready!(Pin::new(&mut *stream).poll_write(context, rest))?;
+                    rest.drain(..sent);
+                }
+                ready!(Pin::new(stream).poll_shutdown(context))?;
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,7 @@
 //! A stand-in for the shop's e-commerce platform.
 //!
 //! `POST /order/{request_id}` checks the two headers and the payload, and keeps one order for each request_id: a repeat
-//! gets the same order. `GET /orders` lists what it received. `PUT /behaviour` says how it answers from now on.
+//! gets the same order. `GET /orders` lists the orders that it received. `PUT /behaviour` says how it answers from now on.
 //! `POST /behaviour` says how it answers one order; several wait in line.
 
 mod connection;
@@ -19,7 +19,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    connection::{Reset, Resettable},
+    connection::{Overridable, Override},
     order_book::{Entry, OrderBook},
 };
 
@@ -72,6 +72,8 @@ pub enum Answer {
     ResetBeforeReading,
     /// Reads the order, takes it or not, and breaks the connection off.
     ResetAfterReading { take: bool },
+    /// Reads the order, takes it or not, answers with these bytes, and ends the connection.
+    Raw { take: bool, bytes: Vec<u8> },
 }
 
 /// An order that arrived whole.
@@ -109,9 +111,11 @@ impl Platform {
             .route("/order/{request_id}", post(order))
             .route("/orders", get(orders))
             .route("/behaviour", put(set_behaviour).post(add_behaviour))
+            .fallback(stranger)
+            .method_not_allowed_fallback(stranger)
             .with_state(App { book: Arc::clone(&book), credentials });
-        let listener = Resettable { listener, book: Arc::clone(&book) };
-        let service = router.into_make_service_with_connect_info::<Reset>();
+        let listener = Overridable { listener, book: Arc::clone(&book) };
+        let service = router.into_make_service_with_connect_info::<Override>();
         let server = tokio::spawn(async move {
             // It ends only when it is aborted.
             let _ = axum::serve(listener, service).await;
@@ -125,6 +129,11 @@ impl Platform {
 
     pub fn received(&self) -> Vec<Received> {
         lock(&self.book).received.clone()
+    }
+
+    /// The requests that are not of this API, as `METHOD /path`.
+    pub fn strangers(&self) -> Vec<String> {
+        lock(&self.book).strangers.clone()
     }
 
     /// Releases everything that is held.
@@ -172,7 +181,7 @@ struct Payload {
 
 async fn order(
     State(app): State<App>,
-    ConnectInfo(reset): ConnectInfo<Reset>,
+    ConnectInfo(instead): ConnectInfo<Override>,
     Path(request_id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -213,7 +222,11 @@ async fn order(
             ([("content-length", whole.len().to_string())], body).into_response()
         }
         Answer::ResetBeforeReading | Answer::ResetAfterReading { .. } => {
-            reset.request();
+            instead.reset();
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Answer::Raw { bytes, .. } => {
+            instead.send(bytes);
             StatusCode::NO_CONTENT.into_response()
         }
     }
@@ -221,6 +234,11 @@ async fn order(
 
 fn refuse(status: StatusCode, reason: &str) -> Response {
     (status, Json(json!({ "error": reason }))).into_response()
+}
+
+async fn stranger(State(app): State<App>, method: Method, uri: Uri) -> Response {
+    lock(&app.book).strangers.push(format!("{method} {}", uri.path()));
+    refuse(StatusCode::NOT_FOUND, "there is no such route")
 }
 
 async fn orders(State(app): State<App>) -> Json<Vec<Received>> {

@@ -11,6 +11,8 @@ use crate::{Answer, Behaviour, Payload, Received};
 pub struct OrderBook {
     pub release: watch::Sender<bool>,
     pub received: Vec<Received>,
+    /// Requests that are not of this API.
+    pub strangers: Vec<String>,
     /// By request_id.
     orders: BTreeMap<String, Value>,
     pub usual: Behaviour,
@@ -36,7 +38,7 @@ impl OrderBook {
             Answer::Status { status: 408 | 409, .. } => (false, false),
             Answer::Status { status, .. } => ((200..300).contains(status), (400..500).contains(status)),
             Answer::Order | Answer::CutBody => (true, false),
-            Answer::ResetAfterReading { take } => (*take, false),
+            Answer::ResetAfterReading { take } | Answer::Raw { take, .. } => (*take, false),
             Answer::ResetBeforeReading => (false, false),
         };
         let known = self.orders.get(&request_id).cloned();

@@ -6,3 +6,4 @@ mod isolation;
 mod protocol_variants;
 mod random_charges;
 mod unresolved_charges;
+mod untidy_answers;

@@ -102,27 +102,85 @@ async fn simultaneous_charges_of_two_subscriptions_under_one_request_id_make_one
 }
 
 #[tokio::test]
+async fn nothing_but_orders_reaches_the_platform() {
+    let api = Api::start().await;
+    let environment = api.environment("charge").await;
+    for number in ["a", "b"] {
+        let subscription = api.subscription().await;
+        assert_eq!(environment.call(&Call::charge(&subscription, number)).await.status, 200);
+    }
+    environment.call(&Call::charge("nobody", "o")).await.refuses(404, "subscription_not_found");
+    assert_eq!((api.platform.received().len(), api.platform.strangers()), (2, vec![]));
+}
+
+#[tokio::test]
 async fn a_refused_order_leaves_the_month_open() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    for code in [400, 401, 402, 404, 422] {
-        api.platform.behave_once(Behaviour::status(code));
-        let refused = api.charge(&subscription, "order-1").await;
-        assert_eq!(refused.refuses(502, "order_rejected").body["upstream_status"], code);
+    for (status, code) in [
+        (400, "order_rejected"),
+        (401, "ecommerce_unauthorized"),
+        (402, "order_rejected"),
+        (404, "order_rejected"),
+        (407, "ecommerce_unauthorized"),
+        (422, "order_rejected"),
+    ] {
+        api.platform.behave_once(Behaviour::status(status));
+        let answer = api.charge(&subscription, "order-1").await;
+        assert_eq!(answer.refuses(502, code).body["upstream_status"], status);
+        assert!(!answer.headers.contains_key("retry-after"));
     }
     assert_eq!(api.charge(&subscription, "order-2").await.body["already_charged"], json!(false));
     let states: Vec<_> = api.attempts().await.iter().map(|attempt| attempt["state"].clone()).collect();
-    assert_eq!(states, ["rejected", "rejected", "rejected", "rejected", "rejected", "charged"]);
+    assert_eq!(states, ["rejected", "rejected", "rejected", "rejected", "rejected", "rejected", "charged"]);
+}
+
+#[tokio::test]
+async fn a_refusal_gives_what_the_platform_said() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    let deep = "[".repeat(1000) + &"]".repeat(1000);
+    let long = "no ".repeat(100_000);
+    for (body, said) in [
+        (
+            r#"{"error":{"code":"card_declined","retries":3}}"#,
+            json!({ "error": { "code": "card_declined", "retries": 3 } }),
+        ),
+        ("The card was declined.\n", json!("The card was declined.")),
+        (r#"{"error":"\u0000"}"#, json!(r#"{"error":"\u0000"}"#)),
+        (&deep, json!(deep)),
+        (&long, json!(long[..2048].trim())),
+        ("", json!(null)),
+    ] {
+        let headers = Default::default();
+        api.platform.behave_once(answering(Reply::Status { status: 402, headers, body: body.to_owned() }));
+        let refused = api.charge(&subscription, "order-1").await;
+        assert_eq!(refused.refuses(502, "order_rejected").body["upstream_answer"], said);
+    }
+    // Neither a body that breaks off nor bytes that are no text change the outcome.
+    for (bytes, said) in [
+        (&b"HTTP/1.1 402 No\r\ncontent-length: 99\r\n\r\nThe card"[..], "The card"),
+        (b"HTTP/1.1 402 No\r\n\r\n\0\xff no", "\u{fffd} no"),
+    ] {
+        api.platform.behave_once(answering(Reply::Raw { take: false, bytes: bytes.to_owned() }));
+        let refused = api.charge(&subscription, "order-1").await;
+        assert_eq!(refused.refuses(502, "order_rejected").text("upstream_answer"), said);
+    }
 }
 
 #[tokio::test]
 async fn a_throttled_order_leaves_the_month_open_and_says_when_to_repeat_it() {
     let api = Api::start().await;
     let subscription = api.subscription().await;
-    let headers = [("retry-after".to_owned(), "17".to_owned())].into();
-    api.platform.behave_once(answering(Reply::Status { status: 429, headers, body: String::new() }));
-    assert_eq!(api.charge(&subscription, "o").await.refuses(503, "ecommerce_unavailable").headers["retry-after"], "17");
-    assert_eq!(api.attempts().await[0]["state"], "not_sent");
+    for (retry_after, seconds) in
+        [("17", "17"), ("0", "1"), ("31536000000", "300"), ("Mon, 01 Jan 3027 00:00:00 GMT", "300"), ("soon", "2")]
+    {
+        let headers = [("retry-after".to_owned(), retry_after.to_owned())].into();
+        api.platform.behave_once(answering(Reply::Status { status: 429, headers, body: String::new() }));
+        let answer = api.charge(&subscription, "o").await;
+        assert_eq!(answer.refuses(503, "ecommerce_unavailable").headers["retry-after"], seconds, "{retry_after}");
+    }
+    assert!(api.attempts().await.iter().all(|attempt| attempt["state"] == "not_sent"));
     assert_eq!(api.charge(&subscription, "another").await.status, 200);
 }
 
@@ -160,12 +218,14 @@ async fn an_unknown_outcome_is_repeated_only_under_its_own_request_id() {
         api.platform.behave_once(behaviour.clone());
         let answer = api.charge(&subscription, &number).await;
         assert_eq!(answer.refuses(504, "charge_outcome_unknown").text("request_id"), number, "{behaviour:?}");
+        assert_eq!(answer.headers["retry-after"], "2");
 
         let other = api.charge(&subscription, "another").await;
         assert_eq!(other.refuses(409, "charge_outcome_unknown").text("request_id"), number, "{behaviour:?}");
+        assert_eq!(other.headers["retry-after"], "2");
 
         // A repeat that is refused, throttled or not sent says nothing about the first sending.
-        for refusal in [Behaviour::status(422), Behaviour::status(429), Behaviour::status(500)] {
+        for refusal in [401, 407, 422, 429, 500].map(Behaviour::status) {
             api.platform.behave_once(refusal);
             api.charge(&subscription, &number).await.refuses(504, "charge_outcome_unknown");
         }
@@ -313,6 +373,7 @@ async fn an_operator_resolves_the_unknown_outcome_of_a_paused_subscription() {
     api.status(&subscription, json!({ "status_id": 3 })).await;
     let stuck = api.charge(&subscription, "o").await;
     assert!(stuck.refuses(409, "charge_outcome_unknown").text("detail").contains("operator"));
+    assert!(!stuck.headers.contains_key("retry-after"), "a repeat does not help");
     assert_eq!(api.platform.received().len(), 1);
 }
 

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use backon::{ExponentialBuilder, Retryable};
@@ -21,7 +21,7 @@ use lambda_http::http::{
 use reqwest::{Client, Response, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tokio::time::timeout;
 
 use super::state::ChargeState;
@@ -35,9 +35,12 @@ use crate::{
 /// patient of the common ones, close after five seconds.
 const IDLE: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(5);
-const WARM_UP: Duration = Duration::from_secs(2);
 /// An order is a few hundred bytes. A longer one is dropped, so that no message to the database is over 16 KB.
 const LARGEST_ORDER: usize = 12 * 1024;
+/// Of what the platform says when it refuses, a person needs the beginning.
+const LARGEST_UPSTREAM_ANSWER: usize = 2 * 1024;
+/// Far more than a platform sends. Each answer takes memory for as many.
+const MOST_HEADERS: usize = 4096;
 
 /// An order as the platform takes it: its number in the path, the rest in the body.
 #[derive(Serialize)]
@@ -55,6 +58,8 @@ pub struct Answer {
     pub upstream_status: Option<u16>,
     /// The body of a 2xx, if it is JSON of bounded size.
     pub order: Option<Box<RawValue>>,
+    /// The body of a refusal, or the beginning of it: the JSON, or a string with the text.
+    pub upstream_answer: Option<Value>,
     /// Seconds after which the platform wants to be asked again, if it says so.
     pub retry_after: Option<u64>,
 }
@@ -62,7 +67,7 @@ pub struct Answer {
 impl Answer {
     /// No answer came.
     fn none(state: ChargeState) -> Self {
-        Self { state, upstream_status: None, order: None, retry_after: None }
+        Self { state, upstream_status: None, order: None, upstream_answer: None, retry_after: None }
     }
 }
 
@@ -82,7 +87,7 @@ fn state_of(status: u16) -> ChargeState {
 
 pub struct Platform {
     settings: EcommerceSettings,
-    /// Made on first use, like the client: by then the runtime has asked for the first request.
+    /// Not made with this: by the time it is used, the runtime has asked for the first request.
     tls: OnceLock<rustls::ClientConfig>,
     client: Mutex<Option<CachedClient>>,
 }
@@ -105,12 +110,9 @@ impl Platform {
         self.settings.timeout
     }
 
-    /// Connects ahead of the first order. Errors are ignored here: the first order reports them.
-    pub async fn warm(&self) {
-        if let Ok(client) = self.fresh_client() {
-            let _ = client.head(self.settings.base_url.clone()).timeout(WARM_UP).send().await;
-            self.mark_used();
-        }
+    /// Does ahead of the first order what sends nothing. The platform sees orders only.
+    pub fn prepare(&self) {
+        self.tls.get_or_init(tls);
     }
 
     /// Sends an order while `budget` lasts. Only what provably was not sent is tried again.
@@ -197,6 +199,11 @@ fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
+        // An answer counts by its status. What is wrong with its headers says nothing about the order.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_max_headers(MOST_HEADERS)
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(1)
@@ -206,22 +213,66 @@ fn client(tls: &rustls::ClientConfig) -> Result<Client, reqwest::Error> {
 async fn read(mut response: Response, budget: Budget) -> Answer {
     let status = response.status().as_u16();
     let state = state_of(status);
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut answer = Answer { state, upstream_status: Some(status), order: None, retry_after };
-    if state == ChargeState::Charged {
-        let body = async {
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.ok()? {
-                if body.len() + chunk.len() > LARGEST_ORDER {
-                    return None;
-                }
-                body.extend_from_slice(&chunk);
-            }
-            serde_json::from_slice(&body).ok()
-        };
-        answer.order = timeout(budget.left(), body).await.ok().flatten();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+    let (order, upstream_answer) = match state {
+        ChargeState::Charged => {
+            let (body, is_whole) = body(&mut response, LARGEST_ORDER, budget).await;
+            (is_whole.then(|| order(&body)).flatten(), None)
+        }
+        ChargeState::Rejected => {
+            let (body, _) = body(&mut response, LARGEST_UPSTREAM_ANSWER, budget).await;
+            (None, upstream_answer(&body))
+        }
+        ChargeState::InFlight | ChargeState::NotSent | ChargeState::Unknown => (None, None),
+    };
+    Answer { state, upstream_status: Some(status), order, upstream_answer, retry_after }
+}
+
+/// The body, or at most its first `limit` bytes. True if that is all of it.
+async fn body(response: &mut Response, limit: usize, budget: Budget) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        match timeout(budget.left(), response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => return (body, true),
+            Ok(Err(_)) | Err(_) => return (body, false),
+        }
+        if body.len() > limit {
+            body.truncate(limit);
+            return (body, false);
+        }
     }
-    answer
+}
+
+fn order(body: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice::<Box<RawValue>>(body).ok().filter(|order| is_readable(order.get()))
+}
+
+/// JSON that PostgreSQL cannot store becomes a text.
+fn upstream_answer(body: &[u8]) -> Option<Value> {
+    let mut text = String::from_utf8_lossy(body).replace('\0', "");
+    text.truncate(text.floor_char_boundary(LARGEST_UPSTREAM_ANSWER));
+    match serde_json::from_str(&text) {
+        Ok(Value::Null) => None,
+        Ok(json) if is_readable(&text) && !text.contains("\\u0000") => Some(json),
+        _ => Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Value::String),
+    }
+}
+
+/// Whether common parsers can read this JSON, as deep as an answer of ours has it: `{"charges":[{"order":…}]}`.
+fn is_readable(json: &str) -> bool {
+    serde_json::from_str::<Value>(&format!("[[[{json}]]]")).is_ok()
+}
+
+/// The seconds of a `retry-after`, which has a number of them or a date.
+fn seconds(retry_after: &HeaderValue) -> Option<u64> {
+    let text = retry_after.to_str().ok()?;
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that does not fit is a long time.
+        return Some(text.parse().unwrap_or(u64::MAX));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default().as_secs())
 }
 
 fn sensitive(secret: &SecretString) -> Result<HeaderValue, InvalidHeaderValue> {
@@ -309,6 +360,8 @@ impl Body for GatedBody {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -322,6 +375,71 @@ mod tests {
             for status in statuses {
                 assert_eq!(state_of(*status), state, "{status}");
             }
+        }
+    }
+
+    #[test]
+    fn a_retry_after_is_a_number_of_seconds_or_a_date() {
+        let of = |text: &str| seconds(&HeaderValue::from_str(text).unwrap());
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("31536000000", Some(31_536_000_000)),
+            ("99999999999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 06 Nov 1994", None),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        assert!(of(&date).is_some_and(|seconds| (98..=100).contains(&seconds)), "{date}");
+        assert!(of("Mon, 01 Jan 3027 00:00:00 GMT").is_some_and(|seconds| seconds > 31_000_000_000));
+    }
+
+    #[test]
+    fn an_order_is_kept_as_it_came_if_common_parsers_can_read_it() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        // serde_json reads 127 levels. Three of them are the answer's.
+        for kept in [r#"{"total":10.50,"big":123456789012345678901234567890}"#, r#""\u0000""#, "null", &nested(124)] {
+            assert_eq!(order(kept.as_bytes()).map(|order| order.get().to_owned()).as_deref(), Some(kept));
+        }
+        for dropped in
+            ["", "<html>", "1],[2", "1]]],[[[2", r#"{"a":1"#, r#""\ud800""#, "1e999", &nested(125), &nested(6000)]
+        {
+            assert!(order(dropped.as_bytes()).is_none(), "{dropped}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_json_or_text_that_postgresql_can_store() {
+        let nested = "[".repeat(125) + &"]".repeat(125);
+        let long = "é".repeat(LARGEST_UPSTREAM_ANSWER);
+        for (body, kept) in [
+            (&b" {\"error\": \"declined\", \"code\": 7} "[..], Some(json!({ "error": "declined", "code": 7 }))),
+            (b"\"no\"", Some(json!("no"))),
+            (b"<h1>No</h1>\r\n", Some(json!("<h1>No</h1>"))),
+            (b"", None),
+            (b" \r\n", None),
+            (b"\0", None),
+            (b"null", None),
+            (b"{\"a\":\0 1}", Some(json!({ "a": 1 }))),
+            (b"no\xff\0", Some(json!("no\u{fffd}"))),
+            (br#"{"a":"\u0000"}"#, Some(json!(r#"{"a":"\u0000"}"#))),
+            (br#"{"\u0000":1}"#, Some(json!(r#"{"\u0000":1}"#))),
+            (br#"["\ud800"]"#, Some(json!(r#"["\ud800"]"#))),
+            (b"[1e999]", Some(json!("[1e999]"))),
+            (b"[1e-99999]", Some(json!([0.0]))),
+            (b"{\"cut\":", Some(json!("{\"cut\":"))),
+            (nested.as_bytes(), Some(json!(nested))),
+            (long.as_bytes(), Some(json!(&long[..LARGEST_UPSTREAM_ANSWER]))),
+            (&[0xff; LARGEST_UPSTREAM_ANSWER], Some(json!("\u{fffd}".repeat(LARGEST_UPSTREAM_ANSWER / 3)))),
+        ] {
+            assert_eq!(upstream_answer(body), kept, "{}", String::from_utf8_lossy(body));
         }
     }
 

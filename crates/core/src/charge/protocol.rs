@@ -41,7 +41,8 @@ impl State for Charging {
     }
 
     async fn warm(&self) {
-        tokio::join!(self.database.connect_ahead(), self.platform.warm());
+        // The second goes on while the first waits for the network.
+        tokio::join!(self.database.connect_ahead(), async { self.platform.prepare() });
     }
 }
 
@@ -91,7 +92,7 @@ impl Charging {
         };
         let settled = self.database.ask(&settlement, time).await;
         failpoint!("settled");
-        conclude(&attempt, &answer, settled)
+        conclude(&attempt, answer, settled)
     }
 }
 
@@ -108,14 +109,12 @@ fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> 
     match verdict {
         Verdict::Claimed => Ok(Decision::Send(held(live)?)),
         Verdict::AlreadyCharged => Ok(Decision::AlreadyCharged(held(live)?.into())),
-        Verdict::InProgress => {
-            Err(Error::ChargeInProgress { retry_after: live.map_or(1, |attempt| attempt.seconds_left) })
-        }
+        Verdict::InProgress => Err(Error::ChargeInProgress { retry_after: live.map(|attempt| attempt.seconds_left) }),
         Verdict::OutcomeUnknown => {
-            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: false })
+            Err(Error::EarlierOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: false })
         }
         Verdict::Undecidable => {
-            Err(Error::ChargeOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: true })
+            Err(Error::EarlierOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: true })
         }
         Verdict::NotChargeable => Err(Error::NotChargeable),
         Verdict::NoTime => Err(Error::EcommerceUnavailable { retry_after: None }),
@@ -126,10 +125,10 @@ fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> 
 }
 
 /// Logs the attempt's outcome, once, and turns it into the answer.
-fn conclude(attempt: &LiveAttempt, answer: &Answer, settled: Result<Settled, Error>) -> Result<Charged, Error> {
+fn conclude(attempt: &LiveAttempt, answer: Answer, settled: Result<Settled, Error>) -> Result<Charged, Error> {
     let (attempt_id, request_id) = (attempt.id, &attempt.request_id);
-    let Answer { state: sent, upstream_status, retry_after, .. } = *answer;
-    let unknown = || Error::OutcomeUnknown { request_id: request_id.to_string() };
+    let Answer { state: sent, upstream_status, upstream_answer, retry_after, .. } = answer;
+    let unknown = || Error::ThisOutcomeUnknown { request_id: request_id.to_string(), retry_after };
 
     let settled = settled.map_err(|error| {
         tracing::error!(
@@ -152,7 +151,11 @@ fn conclude(attempt: &LiveAttempt, answer: &Answer, settled: Result<Settled, Err
             (ChargeState::Charged, Ok(Charged { charge, already: !own }))
         }
         ChargeState::Rejected if settled.own && sent == ChargeState::Rejected => {
-            (ChargeState::Rejected, Err(Error::OrderRejected { upstream_status }))
+            let error = match upstream_status {
+                Some(401 | 407) => Error::EcommerceUnauthorized { upstream_status },
+                _ => Error::OrderRejected { upstream_status, upstream_answer },
+            };
+            (ChargeState::Rejected, Err(error))
         }
         ChargeState::NotSent if settled.own && sent == ChargeState::NotSent => {
             (ChargeState::NotSent, Err(Error::EcommerceUnavailable { retry_after }))
