@@ -25,65 +25,62 @@ create function eligible_subscriptions(
     declare
         -- An id's successor in byte order is the id and the smallest character.
         from_id varchar := coalesce(after_id || chr(1), '');
-        last_id varchar;
         missing integer := at_most;
         -- Some subscriptions are not eligible, so a page takes twice as many.
         chunk_size integer := least(2 * missing, 10000);
-        size integer;
+        chunk record;
+        open_clubs integer[];
+        charged varchar[] := '{}';
         ids varchar[];
         bytes integer := 0;
     begin
         loop
             -- With both ends known, no plan reads more than the chunk.
-            select max(id), count(*)
-            into last_id, size
+            select max(id) as last_id, count(*) as size, array_agg(distinct club_id) as clubs
+            into chunk
             from (
-                select id collate "C" as id from subscription
+                select id collate "C" as id, club_id from subscription
                 where id collate "C" >= from_id
                 order by id collate "C"
                 limit chunk_size
             ) candidate;
-
-            with active as materialized (
-                select subscription.id, subscription.club_id
-                from subscription_status current
-                join subscription on subscription.id collate "C" = current.subscription_id
-                where current.status_id = 1
-                    and current.subscription_id >= from_id and current.subscription_id <= last_id
-                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= last_id
-                order by current.subscription_id
-            ),
-            open_club as (
+            open_clubs := array(
                 select club_id
-                from (select distinct club_id from active) club
+                from unnest(chunk.clubs) club_id
                 where (
                     select current.club_status_id in (1, 2) from club_latest_status current
-                    where current.club_id = club.club_id
+                    where current.club_id = club_id.club_id
                     limit 1
                 )
-            ),
-            charged as (
-                select subscription_id
-                from charge_attempt attempt
-                where billing_month = not_charged_for
-                    and subscription_id collate "C" >= from_id and subscription_id collate "C" <= last_id
-                    and state = 'charged'
-                    and not exists (select from orphan_note where attempt_id = attempt.id)
-            )
-            -- The subqueries are hashed, because they stand in an expression; the ids keep their order.
-            select array_agg(id) filter (
-                where club_id in (select club_id from open_club) and id not in (select subscription_id from charged)
-            )
-            into ids
-            from active;
-
-            ids := coalesce(ids[:missing], ids, '{}');
+            );
+            if not_charged_for is not null then
+                charged := array(
+                    select subscription_id
+                    from charge_attempt attempt
+                    where billing_month = not_charged_for
+                        and subscription_id collate "C" >= from_id and subscription_id collate "C" <= chunk.last_id
+                        and state = 'charged'
+                        and not exists (select from orphan_note where attempt_id = attempt.id)
+                );
+            end if;
+            ids := array(
+                select subscription.id
+                from subscription_status current
+                join subscription on subscription.id collate "C" = current.subscription_id
+                where current.subscription_id >= from_id and current.subscription_id <= chunk.last_id
+                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= chunk.last_id
+                    and current.status_id = 1
+                    and club_id = any(open_clubs)
+                    and subscription.id <> all(charged)
+                order by current.subscription_id
+                limit missing
+            );
             return next ids;
             missing := missing - cardinality(ids);
             bytes := bytes + pg_column_size(ids);
-            exit when size < chunk_size or missing = 0 or bytes > enough_bytes;
+            exit when chunk.size < chunk_size or missing = 0 or bytes > enough_bytes;
             perform give_up_after(seconds);
-            from_id := last_id || chr(1);
+            from_id := chunk.last_id || chr(1);
             -- For the missing ones. Where few are eligible, the chunks grow.
             chunk_size := least(
                 greatest(2 * missing, case when missing > chunk_size / 4 then 2 * chunk_size end), 10000

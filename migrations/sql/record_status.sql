@@ -91,6 +91,7 @@ create function record_status(
             select entry.effect_date into own_date from subscription_status_history entry where id = entry_id;
             if found then
                 verdict := 'recorded';
+                retry_after := null;
                 effective_from := own_date;
                 select entry.effect_date into automatic_return from subscription_status_history entry where id = return_entry_id;
             else

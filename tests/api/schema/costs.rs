@@ -7,12 +7,16 @@ const MANY: usize = 4000;
 
 /// Subscriptions that paused with an automatic return. Every tenth was cancelled during the pause.
 fn load(subscriptions: usize) -> String {
+    load_after(0, subscriptions)
+}
+
+fn load_after(first: usize, last: usize) -> String {
     format!(
         "insert into subscription (id, club_id, customer_store_id)
-            select md5(n::text), 1 + n % 2, 'c-' || n from generate_series(1, {subscriptions}) n;
+            select md5(n::text), 1 + n % 2, 'c-' || n from generate_series({first} + 1, {last}) n;
          insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
             select md5(n || '-' || place), md5(n::text), status, date '2020-01-01' + effect, date '2020-01-01' + recorded, details
-            from generate_series(1, {subscriptions}) n
+            from generate_series({first} + 1, {last}) n
             cross join (values
                 (1, 1, 0, 0, null), (2, 3, 10, 10, null), (3, 1, 40, 10, 'Automatic return schedule'), (4, 2, 20, 20, null)
             ) entry (place, status, effect, recorded, details)
@@ -82,9 +86,14 @@ async fn lookups(connection: &mut PgConnection, subscription: &str, customer: &s
 async fn wrong_statistics_make_no_plan_quadratic() {
     let some = "(select id from subscription order by id limit 1)";
     let mut analysed = (0, 0);
-    for what in
-        ["analysed", "never analysed", "analysed when empty", "analysed amid a load", "analysed when there were many"]
-    {
+    for what in [
+        "analysed",
+        "never analysed",
+        "analysed when empty",
+        "analysed amid a load",
+        "analysed when there were many",
+        "planned on ten analysed rows",
+    ] {
         let api = api_with_clubs().await;
         // It plans its statements before there are any rows.
         let mut old_session = connect(&api).await;
@@ -107,6 +116,13 @@ async fn wrong_statistics_make_no_plan_quadratic() {
                 ))
                 .await;
                 api.run(&load(10)).await;
+            }
+            "planned on ten analysed rows" => {
+                api.run(&format!("{} analyze", load(10))).await;
+                let subscription: String = api.ask(some).await;
+                calls(&mut old_session, &subscription).await;
+                lookups(&mut old_session, &subscription, "c-1").await;
+                api.run(&load_after(10, MANY)).await;
             }
             _ => api.run(&load(MANY)).await,
         }
@@ -131,7 +147,7 @@ async fn wrong_statistics_make_no_plan_quadratic() {
         for (list, most) in [in_old, in_new] {
             assert!(list <= analysed.0 * 3 / 2, "{what}: {list} where {analysed:?} would do");
             // Deleted rows under the same keys are counted too.
-            assert!(most <= 50, "{what}: {most}");
+            assert!(most <= 80, "{what}: {most}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod costs;
 mod current_status;
+mod limits;
 mod manual_sql;
 mod migrations;
 mod random_statuses;
