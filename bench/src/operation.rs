@@ -7,6 +7,7 @@ use chrono_tz::Tz;
 use club_core::{
     caller::Caller,
     clock::Budget,
+    config::DatabaseSettings,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
     subscription::{NewSubscription, Page, StatusChange, Subscription},
@@ -209,7 +210,7 @@ pub struct Statements {
 
 impl Statements {
     pub async fn connect(url: &str) -> Self {
-        let database = Database::new(options(url), None);
+        let database = Database::new(DatabaseSettings { options: options(url), password: None, idle_timeout: None });
         database.connect_ahead().await;
         Self { database, connection: connect(url).await }
     }

@@ -25,7 +25,7 @@ use tracing::Instrument;
 use crate::{
     Error,
     clock::Budget,
-    config::{ConfigError, DatabaseSettings, Settings},
+    config::{ConfigError, Settings},
     database::Database,
     http::{self, Reply},
 };
@@ -43,8 +43,7 @@ pub trait State: Send + Sync + Sized + 'static {
 
 impl State for Database {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let DatabaseSettings { options, password } = settings.database()?;
-        Ok(Self::new(options, password))
+        Ok(Self::new(settings.database()?))
     }
 
     async fn warm(&self) {
