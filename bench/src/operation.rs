@@ -7,7 +7,6 @@ use chrono_tz::Tz;
 use club_core::{
     caller::Caller,
     clock::Budget,
-    config::DatabaseSettings,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
     subscription::{NewSubscription, Page, StatusChange, Subscription},
@@ -210,7 +209,7 @@ pub struct Statements {
 
 impl Statements {
     pub async fn connect(url: &str) -> Self {
-        let database = Database::new(DatabaseSettings { options: options(url), password: None, idle_timeout: None });
+        let database = Database::new(options(url), None, None);
         database.connect_ahead().await;
         Self { database, connection: connect(url).await }
     }

@@ -27,7 +27,6 @@ use tokio::{
 use crate::{
     Error,
     clock::{Budget, Stopwatch},
-    config::DatabaseSettings,
     secrets::Reference,
 };
 use sqlstate::Trouble;
@@ -80,8 +79,8 @@ struct IdleConnection {
 }
 
 impl Database {
-    pub fn new(settings: DatabaseSettings) -> Self {
-        let DatabaseSettings { options, password, idle_timeout } = settings;
+    /// The server is asked to end a session after `idle_timeout` of silence, unless the options say so themselves.
+    pub fn new(options: PgConnectOptions, password: Option<Reference>, idle_timeout: Option<Duration>) -> Self {
         let has_own = options.get_options().is_some_and(|options| options.contains(IDLE_TIMEOUT));
         let options = options
             .application_name("beer-club")

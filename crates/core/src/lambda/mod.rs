@@ -25,7 +25,7 @@ use tracing::Instrument;
 use crate::{
     Error,
     clock::Budget,
-    config::{ConfigError, Settings},
+    config::{ConfigError, DatabaseSettings, Settings},
     database::Database,
     http::{self, Reply},
 };
@@ -43,7 +43,8 @@ pub trait State: Send + Sync + Sized + 'static {
 
 impl State for Database {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self::new(settings.database()?))
+        let DatabaseSettings { options, password, idle_timeout } = settings.database()?;
+        Ok(Self::new(options, password, idle_timeout))
     }
 
     async fn warm(&self) {
