@@ -63,7 +63,12 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
 
   return {
     warnings,
-    environment: { DATABASE_URL: databaseUrl(), CORS_ALLOW_ORIGIN: origin, BILLING_TIMEZONE: timezone() },
+    environment: {
+      DATABASE_URL: databaseUrl(),
+      ...(database.idle_timeout_ms === undefined ? {} : { DATABASE_IDLE_TIMEOUT_MS: String(database.idle_timeout_ms) }),
+      CORS_ALLOW_ORIGIN: origin,
+      BILLING_TIMEZONE: timezone(),
+    },
     ecommerce,
     cors: { origin, headers: ['content-type', ...(authenticated ? ['authorization'] : [])], maxAge: 3600 },
     vpc: vpc && { securityGroupIds: vpc.security_group_ids, subnetIds: vpc.subnet_ids },

@@ -31,6 +31,7 @@ def database(**changes: object) -> dict:
         (database(sslrootcert="nowhere.pem"), "there is no nowhere.pem"),
         (database(sslrootcert="../root.pem"), "`database.sslrootcert` must be a path in the project's folder"),
         (database(sslrootcert="README.md"), "README.md (`database.sslrootcert`) is not a certificate"),
+        (database(idle_timeout_ms=99), "`database.idle_timeout_ms` must be 0, or a number of milliseconds from 100 to"),
         (database(db_password="arn:aws:s3:::x"), "`database.db_password` must be a value, or the full ARN"),
         (database(db_password="arn:aws:ssm:eu-west-1:1:parameter/x"), "an ARN of eu-west-1, and this is us-east-1"),
         (GOOD | {"vpc": {"subnet_ids": ["subnet-1"]}}, "dev_config.json has no `vpc.security_group_ids`"),

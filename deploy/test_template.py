@@ -225,6 +225,10 @@ def test_the_database_is_verified_and_its_password_is_a_reference(prod: Package)
     assert ":arn%3Aaws%3Asecretsmanager%3A" in url
 
 
+def test_zero_as_the_databases_idle_timeout_reaches_the_functions(prod: Package) -> None:
+    assert prod.function("charge")["Environment"]["Variables"]["DATABASE_IDLE_TIMEOUT_MS"] == "0"
+
+
 def test_charge_has_the_configured_settings(prod: Package) -> None:
     variables = prod.function("charge")["Environment"]["Variables"]
     for key in ("api_key", "api_secret"):

@@ -1,4 +1,5 @@
-"""`make scale`: hundreds of function processes at once, through PgBouncer over a few server connections and without it.
+"""`make scale`: hundreds of function processes at once, through PgBouncer over a few server connections and without it,
+and then in turn on a server that has fewer connections than there are processes.
 
 The builds are those of the profile `measure`, nearly as quick as a release and sooner built. Development builds leave
 two cores too busy to answer in time. Both ways are compared with each other, and with no bar.
@@ -18,6 +19,8 @@ from processes import ROOT, Failed, end_with, running
 from with_database import migrate_throwaway
 
 SERVER_CONNECTIONS = 20
+# PostgreSQL's default.
+FEW_CONNECTIONS = 100
 FEWEST, MOST = 300, 1000  # processes
 # A process, its share of the driver, and its server connection where it has one: twice what was measured.
 MEMORY_OF_ONE = 8_000_000  # bytes
@@ -62,17 +65,21 @@ def main() -> int:
         folder.chmod(0o755)
         options = (f"--max_connections={count * CONNECTIONS_OF_ONE}", "--timezone=UTC")
         server = Server(own_folder(folder / "postgres"), durable=False, options=options)
+        few = (f"--max_connections={FEW_CONNECTIONS}", "--timezone=UTC")
+        small_server = Server(own_folder(folder / "small"), durable=False, options=few)
         with (
             server.running(),
+            small_server.running(),
             pooling(server, folder / "pgbouncer", SERVER_CONNECTIONS, count * CONNECTIONS_OF_ONE) as pooler,
         ):
-            for database in ("pooled", "direct"):
-                server.create_database(database)
-                migrate_throwaway(server, database)
-            url = f"postgresql://{USER}@{quote(str(server.folder), safe='')}"
+            for of, database in ((server, "pooled"), (server, "direct"), (small_server, "turns")):
+                of.create_database(database)
+                migrate_throwaway(of, database)
+            url, small_url = (f"postgresql://{USER}@{quote(str(of.folder), safe='')}" for of in (server, small_server))
             pooler_url = f"postgresql://{USER}@127.0.0.1:{pooler.port}"
             target = target_directory() / "measure"
-            command = [target / "scale", url, pooler_url, target, str(count), str(SERVER_CONNECTIONS)]
+            sizes = (str(count), str(SERVER_CONNECTIONS))
+            command = [target / "scale", url, pooler_url, small_url, target, *sizes]
             print(f"PgBouncer {pooler.version}, {SERVER_CONNECTIONS} server connections", flush=True)
             with running(command, {}, signal.SIGTERM) as driver:
                 failed = driver.wait()

@@ -33,6 +33,9 @@ const TEMPLATE: &str = "api_template";
 /// The functions' sessions with the test's database, to follow `from`.
 pub const SESSIONS: &str = "pg_stat_activity where datname = current_database() and application_name = 'beer-club'";
 
+/// Lets a session outlive any pause of a test that counts on it.
+pub const PATIENT: (&str, &str) = ("DATABASE_IDLE_TIMEOUT_MS", "600000");
+
 /// What one test works with.
 pub struct Api {
     /// As an operator's or the acceptance system's session: rows written by hand.

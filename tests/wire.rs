@@ -1,13 +1,17 @@
-//! A proxy between the functions and PostgreSQL. It counts round trips, records what the functions send, and can go down.
+//! A proxy between the functions and PostgreSQL. It counts round trips, records what the functions send, can go down, and
+//! can answer with an error of its choice.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixStream},
     task::JoinSet,
 };
 use url::Url;
@@ -25,14 +29,27 @@ pub struct Message {
     pub sql: String,
 }
 
+/// The parameters of a start-up message, by name.
+pub type StartUp = BTreeMap<String, String>;
+
 pub struct Wire {
-    round_trips: Arc<AtomicUsize>,
-    messages: Arc<Mutex<Vec<Message>>>,
-    refused: Arc<AtomicUsize>,
-    down: Arc<AtomicBool>,
-    /// While this is set, the server's answers are not passed on.
-    held: Arc<AtomicBool>,
+    state: Arc<State>,
     lines: Arc<Mutex<JoinSet<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    round_trips: AtomicUsize,
+    start_ups: Mutex<Vec<StartUp>>,
+    messages: Mutex<Vec<Message>>,
+    refused: AtomicUsize,
+    down: AtomicBool,
+    /// While this is set, the server's answers are not passed on.
+    held: AtomicBool,
+    /// The code of the error that answers a start-up message with options.
+    refuses_options: Mutex<Option<&'static str>>,
+    /// The code of the error that answers the next message.
+    fails: Mutex<Option<&'static str>>,
 }
 
 impl Wire {
@@ -41,27 +58,18 @@ impl Wire {
         let socket = database::socket(database_url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let wire = Self {
-            round_trips: Arc::default(),
-            messages: Arc::default(),
-            refused: Arc::default(),
-            down: Arc::default(),
-            held: Arc::default(),
-            lines: Arc::default(),
-        };
-        let (round_trips, messages, refused) = (wire.round_trips.clone(), wire.messages.clone(), wire.refused.clone());
-        let (down, held, lines) = (wire.down.clone(), wire.held.clone(), wire.lines.clone());
+        let wire = Self { state: Arc::default(), lines: Arc::default() };
+        let (state, lines) = (wire.state.clone(), wire.lines.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if down.load(Ordering::Acquire) {
-                    refused.fetch_add(1, Ordering::AcqRel);
+                if state.down.load(Ordering::Acquire) {
+                    state.refused.fetch_add(1, Ordering::AcqRel);
                     continue;
                 }
-                let (socket, round_trips, messages, held) =
-                    (socket.clone(), round_trips.clone(), messages.clone(), held.clone());
+                let (socket, state) = (socket.clone(), state.clone());
                 lines.lock().expect("unpoisoned").spawn(async move {
                     let Ok(server) = UnixStream::connect(&socket).await else { return };
-                    forward(client, server, &round_trips, &messages, &held).await;
+                    state.forward(client, server).await;
                 });
             }
         });
@@ -70,76 +78,122 @@ impl Wire {
 
     /// How often a client has sent something after the server had.
     pub fn round_trips(&self) -> usize {
-        self.round_trips.load(Ordering::Acquire)
+        self.state.round_trips.load(Ordering::Acquire)
+    }
+
+    /// The start-up messages so far.
+    pub fn start_ups(&self) -> Vec<StartUp> {
+        self.state.start_ups.lock().expect("unpoisoned").clone()
     }
 
     /// Everything that clients have sent so far, but the start-up messages.
     pub fn messages(&self) -> Vec<Message> {
-        self.messages.lock().expect("unpoisoned").clone()
+        self.state.messages.lock().expect("unpoisoned").clone()
     }
 
     /// How many connections it has refused while it was down.
     pub fn refused(&self) -> usize {
-        self.refused.load(Ordering::Acquire)
+        self.state.refused.load(Ordering::Acquire)
     }
 
     /// Cuts every connection, and every new one until `come_up`.
     pub fn go_down(&self) {
-        self.down.store(true, Ordering::Release);
+        self.state.down.store(true, Ordering::Release);
         self.cut();
     }
 
     pub fn come_up(&self) {
-        self.down.store(false, Ordering::Release);
+        self.state.down.store(false, Ordering::Release);
+    }
+
+    /// Answers every start-up message that has options with a fatal error of this code, as a pooler does.
+    pub fn refuse_options(&self, code: &'static str) {
+        *self.state.refuses_options.lock().expect("unpoisoned") = Some(code);
+    }
+
+    /// Answers the next message after a start-up with a fatal error of this code. The server does not get it.
+    pub fn fail_next(&self, code: &'static str) {
+        *self.state.fails.lock().expect("unpoisoned") = Some(code);
     }
 
     /// Passes the client's messages on and holds the server's, until the connections are cut.
     pub fn hold_answers(&self) {
-        self.held.store(true, Ordering::Release);
+        self.state.held.store(true, Ordering::Release);
     }
 
     /// Cuts the open connections.
     pub fn cut(&self) {
-        self.held.store(false, Ordering::Release);
+        self.state.held.store(false, Ordering::Release);
         self.lines.lock().expect("unpoisoned").abort_all();
     }
 }
 
-async fn forward(
-    mut client: tokio::net::TcpStream,
-    mut server: UnixStream,
-    round_trips: &AtomicUsize,
-    messages: &Mutex<Vec<Message>>,
-    held: &AtomicBool,
-) {
-    let mut said = Said::default();
-    let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    let mut server_spoke = true;
-    loop {
-        tokio::select! {
-            read = client.read(&mut from_client) => {
-                let Ok(count @ 1..) = read else { return };
-                if std::mem::replace(&mut server_spoke, false) {
-                    round_trips.fetch_add(1, Ordering::AcqRel);
+impl State {
+    async fn forward(&self, mut client: TcpStream, mut server: UnixStream) {
+        let mut said = Said::default();
+        let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+        let mut server_spoke = true;
+        loop {
+            tokio::select! {
+                read = client.read(&mut from_client) => {
+                    let Ok(count @ 1..) = read else { return };
+                    if std::mem::replace(&mut server_spoke, false) {
+                        self.round_trips.fetch_add(1, Ordering::AcqRel);
+                    }
+                    if let Some(code) = self.hear(&mut said, &from_client[..count]) {
+                        let _ = client.write_all(&fatal_error(code)).await;
+                        return;
+                    }
+                    if server.write_all(&from_client[..count]).await.is_err() {
+                        return;
+                    }
                 }
-                messages.lock().expect("unpoisoned").extend(said.hear(&from_client[..count]));
-                if server.write_all(&from_client[..count]).await.is_err() {
-                    return;
-                }
-            }
-            read = server.read(&mut from_server) => {
-                let Ok(count @ 1..) = read else { return };
-                server_spoke = true;
-                if held.load(Ordering::Acquire) {
-                    // This client's answer is lost, even when the flag is cleared.
-                    std::future::pending::<()>().await;
-                }
-                if client.write_all(&from_server[..count]).await.is_err() {
-                    return;
+                read = server.read(&mut from_server) => {
+                    let Ok(count @ 1..) = read else { return };
+                    server_spoke = true;
+                    if self.held.load(Ordering::Acquire) {
+                        // This client's answer is lost, even when the flag is cleared.
+                        std::future::pending::<()>().await;
+                    }
+                    if client.write_all(&from_server[..count]).await.is_err() {
+                        return;
+                    }
                 }
             }
         }
     }
+
+    /// The code of the error that is the answer, if the server is not to answer.
+    fn hear(&self, said: &mut Said, bytes: &[u8]) -> Option<&'static str> {
+        let mut code = None;
+        for heard in said.hear(bytes) {
+            match heard {
+                Heard::StartUp(start_up) => {
+                    if start_up.contains_key("options") {
+                        code = *self.refuses_options.lock().expect("unpoisoned");
+                    }
+                    self.start_ups.lock().expect("unpoisoned").push(start_up);
+                }
+                Heard::Message(message) => {
+                    code = code.or(self.fails.lock().expect("unpoisoned").take());
+                    self.messages.lock().expect("unpoisoned").push(message);
+                }
+            }
+        }
+        code
+    }
+}
+
+/// An ErrorResponse.
+fn fatal_error(code: &str) -> Vec<u8> {
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mthe wire says so\0\0");
+    let length = u32::try_from(4 + fields.len()).expect("a short error");
+    [b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat()
+}
+
+enum Heard {
+    StartUp(StartUp),
+    Message(Message),
 }
 
 /// A client's bytes, cut into messages.
@@ -150,7 +204,7 @@ struct Said {
 }
 
 impl Said {
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Message> {
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Heard> {
         self.rest.extend_from_slice(bytes);
         let mut heard = Vec::new();
         loop {
@@ -162,12 +216,21 @@ impl Said {
                 break;
             }
             let message: Vec<u8> = self.rest.drain(..size).collect();
-            if std::mem::replace(&mut self.started, true) {
-                heard.push(Message { kind: message[0].into(), size, sql: sql(message[0], &message[5..]) });
-            }
+            heard.push(if std::mem::replace(&mut self.started, true) {
+                Heard::Message(Message { kind: message[0].into(), size, sql: sql(message[0], &message[5..]) })
+            } else {
+                Heard::StartUp(parameters(&message[8..]))
+            });
         }
         heard
     }
+}
+
+/// Names and values by turns, after the length and the protocol's version.
+fn parameters(body: &[u8]) -> StartUp {
+    let texts: Vec<String> =
+        body.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).filter(|(name, _)| !name.is_empty()).collect()
 }
 
 fn sql(kind: u8, body: &[u8]) -> String {

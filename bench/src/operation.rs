@@ -209,7 +209,7 @@ pub struct Statements {
 
 impl Statements {
     pub async fn connect(url: &str) -> Self {
-        let database = Database::new(options(url), None);
+        let database = Database::new(options(url), None, None);
         database.connect_ahead().await;
         Self { database, connection: connect(url).await }
     }

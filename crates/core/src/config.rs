@@ -5,6 +5,7 @@
 //! | `SCOPE` or `scope` | names the file | `local` |
 //! | `DATABASE_URL` | `database`: `db_user`, `db_password`, `db_host`, `db_port`, `db_name` | port 5432 |
 //! | its `sslmode`, `sslrootcert` | `database`: `sslmode`, `sslrootcert` (a file) | `prefer`; `verify-full` if the scope is `prod` |
+//! | `DATABASE_IDLE_TIMEOUT_MS` | `database.idle_timeout_ms`; 0: never | 2000 |
 //! | `ECOMMERCE_BASE_URL` | `ecommerce.base_url` | |
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
@@ -18,7 +19,7 @@
 //! A file without an `ecommerce` block takes that block from `model_config.json`. A function reads only what it uses:
 //! `subscribe` starts without the platform's settings.
 
-use std::{env, fs, io, time::Duration};
+use std::{env, fs, io, ops::RangeInclusive, time::Duration};
 
 use chrono_tz::Tz;
 use lambda_http::http::HeaderValue;
@@ -34,6 +35,10 @@ use crate::secrets::{Reference, Secret};
 
 const MODEL: &str = "model_config.json";
 const DEFAULT_PORT: u16 = 5432;
+/// A burst of calls to one function, and then another, meets the first one's idle connections for as long as this.
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A session needs some time for its first statement. After an hour, firewalls have dropped the connection.
+const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_TIMEOUT_MS: u64 = 60_000;
 
@@ -69,6 +74,7 @@ struct DatabaseBlock {
     db_name: String,
     sslmode: Option<String>,
     sslrootcert: Option<String>,
+    idle_timeout_ms: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,6 +98,8 @@ pub struct DatabaseSettings {
     pub options: PgConnectOptions,
     /// Where the password is kept, unless it is in the options.
     pub password: Option<Reference>,
+    /// The silence after which the server is asked to end a session, so that another one can begin.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// How to reach the shop's e-commerce platform.
@@ -128,7 +136,7 @@ impl Settings {
             let password = Url::parse(&url)
                 .ok()
                 .and_then(|url| Some(percent_decode_str(url.password()?).decode_utf8_lossy().into_owned()));
-            return Self::with_password(options, password.as_deref(), "DATABASE_URL's password");
+            return self.with_password(options, password.as_deref(), "DATABASE_URL's password");
         }
         let missing =
             |problem: String| ConfigError::Missing { variable: "DATABASE_URL", file: self.file_name.clone(), problem };
@@ -168,23 +176,40 @@ impl Settings {
             options = options.ssl_root_cert(file);
         }
         let password = database.db_password.as_ref().map(ExposeSecret::expose_secret);
-        Self::with_password(options, password, &format!("`database.db_password` in {}", self.file_name))
+        self.with_password(options, password, &format!("`database.db_password` in {}", self.file_name))
     }
 
     fn with_password(
+        &self,
         options: PgConnectOptions,
         password: Option<&str>,
         setting: &str,
     ) -> Result<DatabaseSettings, ConfigError> {
-        let Some(password) = password.filter(|password| !password.is_empty()) else {
-            return Ok(DatabaseSettings { options, password: None });
+        let secret =
+            password.filter(|password| !password.is_empty()).map(|password| secret(setting, password.to_owned()));
+        let (options, password) = match secret.transpose()? {
+            None => (options, None),
+            Some(Secret::Value(value)) => (options.password(value.expose_secret()), None),
+            Some(Secret::Reference(reference)) => (options, Some(reference)),
         };
-        Ok(match secret(setting, password.to_owned())? {
-            Secret::Value(value) => {
-                DatabaseSettings { options: options.password(value.expose_secret()), password: None }
+        Ok(DatabaseSettings { options, password, idle_timeout: self.idle_timeout()? })
+    }
+
+    fn idle_timeout(&self) -> Result<Option<Duration>, ConfigError> {
+        let in_file = || self.file.as_ref()?.database.as_ref()?.idle_timeout_ms.clone();
+        let Some(value) = variable("DATABASE_IDLE_TIMEOUT_MS").map(Value::from).or_else(in_file) else {
+            return Ok(Some(DEFAULT_IDLE_TIMEOUT));
+        };
+        match number(&value) {
+            Some(0) => Ok(None),
+            Some(milliseconds) if IDLE_TIMEOUTS_MS.contains(&milliseconds) => {
+                Ok(Some(Duration::from_millis(milliseconds)))
             }
-            Secret::Reference(reference) => DatabaseSettings { options, password: Some(reference) },
-        })
+            _ => Err(wrong(
+                "DATABASE_IDLE_TIMEOUT_MS (`database.idle_timeout_ms`)",
+                "0, or a number of milliseconds from 100 to 3600000",
+            )),
+        }
     }
 
     pub fn ecommerce(&self) -> Result<EcommerceSettings, ConfigError> {

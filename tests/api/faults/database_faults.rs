@@ -1,12 +1,16 @@
 //! The database disappears, stalls, or comes back read-only, at each step of a charge.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use api_tests::{Answer, Api, Call, Environment, SESSIONS, eventually, wire::Wire};
+use api_tests::{Answer, Api, Call, Environment, PATIENT, SESSIONS, eventually, wire::Wire};
 use ecommerce_stub::Behaviour;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 const READ_ONLY: &str = "default_transaction_read_only";
 
@@ -23,10 +27,8 @@ impl Scene {
         let api = Api::start().await;
         let subscription = api.subscription().await;
         let (wire, url) = Wire::before(&api.database_url).await;
-        let environment = Arc::new(
-            api.environment_with("charge", &[("DATABASE_URL", url.as_str()), ("RUST_LOG", "info,club_core=debug")])
-                .await,
-        );
+        let settings = [("DATABASE_URL", url.as_str()), ("RUST_LOG", "info,club_core=debug"), PATIENT];
+        let environment = Arc::new(api.environment_with("charge", &settings).await);
         // Its connection has prepared every statement from now on.
         let other = api.subscription().await;
         assert_eq!(environment.call(&Call::charge(&other, "warm")).await.status, 200);
@@ -170,6 +172,79 @@ async fn without_a_database_at_the_settlement_the_outcome_is_unknown() {
     scene.wire.come_up();
     eventually("it is logged", async || scene.environment.log().contains("not_recorded")).await;
     scene.ends_well_later().await;
+}
+
+#[tokio::test]
+async fn a_settlement_whose_session_the_database_ends_is_recorded() {
+    let scene = Scene::new().await;
+    // Less than the function's lock_timeout. PostgreSQL 17 and later have it.
+    scene.api.set_default("transaction_timeout", "200").await;
+    scene.wire.cut();
+    let charge = scene.while_waiting().await;
+    let lock = scene.locked("select from charge_attempt for update").await;
+    scene.api.platform.release();
+    eventually("its session is ended", async || scene.environment.log().contains("transaction timeout")).await;
+    lock.rollback().await.unwrap();
+    scene.ends_well(&charge.await.unwrap()).await;
+    assert_eq!(scene.orders(), 1);
+}
+
+#[tokio::test]
+async fn a_fatal_error_of_any_code_loses_neither_a_claim_nor_a_settlement() {
+    // Timeouts of PostgreSQL, an internal error, a code of nobody's.
+    for code in ["25P03", "25P04", "57P05", "XX000", "0B00B"] {
+        let scene = Scene::new().await;
+        scene.wire.fail_next(code);
+        let charge = scene.while_waiting().await;
+        scene.wire.fail_next(code);
+        scene.api.platform.release();
+        scene.ends_well(&charge.await.unwrap()).await;
+        assert_eq!(scene.orders(), 1, "{code}");
+    }
+}
+
+/// The database's URL for a role that may not have a single connection.
+async fn without_connections(api: &Api) -> (String, String) {
+    let role = format!("role_{}", Uuid::new_v4().simple());
+    api.run(&format!("create role {role} login in role {} connection limit 0", api.database_url.username())).await;
+    let mut url = api.database_url.clone();
+    url.set_username(&role).unwrap();
+    (role, url.into())
+}
+
+#[tokio::test]
+async fn a_free_connection_is_waited_for_as_long_as_the_request_has_time() {
+    // Longer than for a server that cannot be reached.
+    const LONG: Duration = Duration::from_secs(6);
+    let api = Api::start().await;
+    let club = api.club().await;
+    let (role, url) = without_connections(&api).await;
+    let environment = api.environment_with("subscribe", &[("DATABASE_URL", &url)]).await;
+    let begun = Instant::now();
+    let call = Call::subscribe(club, "c");
+    let (answer, ()) = tokio::join!(environment.call(&call), async {
+        eventually("it waits for long", async || begun.elapsed() > LONG).await;
+        api.run(&format!("alter role {role} connection limit 1")).await;
+    });
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let log = environment.log();
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    assert!(log.contains("too many connections for role"), "{log}");
+}
+
+#[tokio::test]
+async fn without_a_free_connection_the_database_is_unavailable_and_the_log_says_why() {
+    let api = Api::start().await;
+    let (_, url) = without_connections(&api).await;
+    let environment = api.environment_with("eligible", &[("DATABASE_URL", &url)]).await;
+    let eligible = Call::get("/subscription/eligible").event();
+    let answer = environment.invoke(eligible, Duration::from_secs(2)).await;
+    answer.refuses(503, "database_unavailable");
+    eventually("it is logged", async || {
+        let log = environment.log();
+        log.lines().any(|line| line.contains("\"failed\"") && line.contains("too many connections for role"))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api_tests::{Api, Call, Environment, SESSIONS, checker, eventually, wire::Wire};
+use api_tests::{Api, Call, Environment, PATIENT, SESSIONS, checker, eventually, wire::Wire};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -103,7 +103,7 @@ async fn a_claim_that_waited_sees_what_was_committed_meanwhile() {
 async fn a_transaction_is_begun_only_if_the_default_level_will_not_do() {
     let api = at("repeatable read").await;
     let (wire, url) = Wire::before(&api.database_url).await;
-    let environment = api.environment_with("subscribe", &[("DATABASE_URL", url.as_str())]).await;
+    let environment = api.environment_with("subscribe", &[("DATABASE_URL", url.as_str()), PATIENT]).await;
     let club = api.club().await;
     assert_eq!(environment.call(&Call::subscribe(club, "c")).await.status, 201);
     let before = wire.round_trips();

@@ -66,6 +66,10 @@ async fn a_missing_or_wrong_setting_is_one_line_that_names_it() {
         ("ECOMMERCE_API_KEY", "a\nb"),
         ("ECOMMERCE_API_SECRET", "arn:aws:s3:::a-bucket"),
         ("DATABASE_URL", "postgresql://u:arn%3Aaws%3As3%3A%3A%3Aa-bucket@h/d"),
+        ("DATABASE_IDLE_TIMEOUT_MS", "99"),
+        ("DATABASE_IDLE_TIMEOUT_MS", "3600001"),
+        ("DATABASE_IDLE_TIMEOUT_MS", "-1"),
+        ("DATABASE_IDLE_TIMEOUT_MS", "2s"),
         ("ECOMMERCE_TIMEOUT_MS", "0"),
         ("ECOMMERCE_TIMEOUT_MS", "soon"),
         ("ECOMMERCE_TIMEOUT_MS", "60001"),
@@ -96,6 +100,10 @@ async fn a_wrong_configuration_file_is_one_line_that_names_the_key() {
             "`database.db_password`",
         ),
         (json!({ "database": 5 }), "local_config.json"),
+        (
+            json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "idle_timeout_ms": "soon" } }),
+            "`database.idle_timeout_ms`",
+        ),
         (json!({ "database": { "db_password": 271828 } }), "line 1"),
         (json!([]), "local_config.json"),
     ] {

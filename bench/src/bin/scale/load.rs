@@ -104,12 +104,7 @@ impl World {
     /// Enough for environments of these functions.
     pub async fn create(url: &str, functions: &[&str]) -> Self {
         let mut connection = connect(url).await;
-        let club = "
-            with opened as (insert into club (name, store_sku) values ('Lager', 4711) returning id)
-            insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
-            select gen_random_uuid()::text, id, 1, utc_now(), utc_now() from opened
-            returning club_id";
-        let club = sqlx::query_scalar(club).fetch_one(&mut connection).await.expect("a club");
+        let club = club(&mut connection).await;
         let count = |name| functions.iter().filter(|function| **function == name).count();
         let meetings = |name| count(name) / CALLERS * ROUNDS;
         Self {
@@ -121,8 +116,18 @@ impl World {
     }
 }
 
-/// New subscriptions, ACTIVE from now.
-async fn subscriptions(connection: &mut PgConnection, club: i32, count: usize) -> Vec<String> {
+/// A new club, ACTIVE from now; its id.
+pub async fn club(connection: &mut PgConnection) -> i32 {
+    let query = "
+        with opened as (insert into club (name, store_sku) values ('Lager', 4711) returning id)
+        insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
+        select gen_random_uuid()::text, id, 1, utc_now(), utc_now() from opened
+        returning club_id";
+    sqlx::query_scalar(query).fetch_one(connection).await.expect("a club")
+}
+
+/// New subscriptions, ACTIVE from now; their ids.
+pub async fn subscriptions(connection: &mut PgConnection, club: i32, count: usize) -> Vec<String> {
     let query = "
         with created as (
             insert into subscription (id, club_id, customer_store_id, create_date)
@@ -179,7 +184,7 @@ fn groups(environments: Vec<Environment>) -> Vec<Vec<Environment>> {
     groups
 }
 
-struct Answer {
+pub struct Answer {
     /// 0 if the function failed.
     status: u64,
     body: Value,
@@ -191,7 +196,7 @@ impl Answer {
     }
 }
 
-/// Makes all calls at once. Each environment keeps its connection until all calls are over.
+/// Makes all calls at once.
 pub async fn run(mut crowd: Crowd, world: &World, record: &Record) {
     let charged: HashSet<&str> = world.to_charge.iter().map(String::as_str).collect();
     let mut work: Vec<BoxFuture<()>> = Vec::new();
@@ -211,7 +216,7 @@ pub async fn run(mut crowd: Crowd, world: &World, record: &Record) {
 }
 
 /// The answer must be one of these: a status, and the code if it is a refusal.
-async fn call(environment: &mut Environment, call: &Call, may_be: &[(u64, &str)], record: &Record) -> Answer {
+pub async fn call(environment: &mut Environment, call: &Call, may_be: &[(u64, &str)], record: &Record) -> Answer {
     let (time, payload) = environment.invoke(&call.event()).await;
     record.answer(call.function(), time);
     let answer: Value = serde_json::from_slice(&payload).unwrap_or_default();

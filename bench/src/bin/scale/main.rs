@@ -4,6 +4,7 @@
 mod load;
 mod operator;
 mod sessions;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 use load::{Crowd, Record, World};
+use turns::Turns;
 
 /// The platform takes long enough for several charges of a subscription to meet.
 const PLATFORM_MS: u64 = 50;
@@ -36,6 +38,8 @@ struct Stage {
     server: String,
     /// URL of the pooler, without a database.
     pooler: String,
+    /// URL of the server with few connections, without a database.
+    small_server: String,
     binaries: PathBuf,
     environments: usize,
     /// The size of the pooler's pool.
@@ -53,12 +57,13 @@ struct Run {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let [server, pooler, binaries, environments, connections] =
+    let [server, pooler, small_server, binaries, environments, connections] =
         env::args().skip(1).collect::<Vec<_>>().try_into().expect("dev/scale.py");
     rustls::crypto::ring::default_provider().install_default().expect("the first one");
     let stage = Stage {
         server,
         pooler,
+        small_server,
         binaries: binaries.into(),
         environments: environments.parse().expect("a number of processes"),
         connections: connections.parse().expect("a number of connections"),
@@ -78,10 +83,13 @@ async fn check(stage: &Stage) -> ExitCode {
     sessions::check_defaults(&stage.url("pooled"), &format!("{}/pooled", stage.pooler), most, &pooled.record).await;
     let direct = stage.run("direct", &stage.server).await;
     print(stage, &pooled, &direct);
+    let turns = stage.turns(&stage.small_server, "turns").await;
+    print_turns(&turns);
 
     let mut code = ExitCode::SUCCESS;
-    for (name, run) in [("through the pooler", pooled), ("direct", direct)] {
-        for (problem, count) in run.record.into_problems() {
+    for (name, record) in [("through the pooler", pooled.record), ("direct", direct.record), ("in turn", turns.record)]
+    {
+        for (problem, count) in record.into_problems() {
             println!("FAILED {name}: {problem} ({count} times)");
             code = ExitCode::FAILURE;
         }
@@ -95,27 +103,41 @@ impl Stage {
         format!("{}/{database}", self.server)
     }
 
-    /// The load on this database, which the functions reach by that server or pooler.
-    async fn run(&self, database: &str, reached_by: &str) -> Run {
-        let url = self.url(database);
+    /// The platform, and the settings of functions that reach the database by this URL.
+    async fn surroundings(&self, url: &str) -> (Platform, HashMap<String, String>) {
         let credentials = Credentials { key: "key".to_owned(), secret: "secret".to_owned() };
         let platform = Platform::start(0, credentials).await.expect("a free port");
         platform.behave(Behaviour { delay_ms: PLATFORM_MS, ..Behaviour::default() });
         let settings = HashMap::from([
-            ("DATABASE_URL".to_owned(), format!("{reached_by}/{database}")),
+            ("DATABASE_URL".to_owned(), url.to_owned()),
             ("ECOMMERCE_BASE_URL".to_owned(), platform.base_url()),
             ("ECOMMERCE_API_KEY".to_owned(), "key".to_owned()),
             ("ECOMMERCE_API_SECRET".to_owned(), "secret".to_owned()),
         ]);
-        let functions = Crowd::functions(self.environments);
-        let world = World::create(&url, &functions).await;
-        eprintln!("starting {} processes, {database}", self.environments);
+        (platform, settings)
+    }
+
+    async fn start(
+        &self,
+        functions: Vec<&'static str>,
+        settings: &HashMap<String, String>,
+    ) -> Vec<(&'static str, Environment)> {
         let environments = stream::iter(functions).map(async |function| {
-            let mut environment = Environment::start(&self.binaries.join(function), &settings).await;
+            let mut environment = Environment::start(&self.binaries.join(function), settings).await;
             environment.first_next().await;
             (function, environment)
         });
-        let crowd = Crowd::of(environments.buffer_unordered(STARTING).collect().await);
+        environments.buffer_unordered(STARTING).collect().await
+    }
+
+    /// The load on this database, which the functions reach by that server or pooler.
+    async fn run(&self, database: &str, reached_by: &str) -> Run {
+        let url = self.url(database);
+        let (platform, settings) = self.surroundings(&format!("{reached_by}/{database}")).await;
+        let functions = Crowd::functions(self.environments);
+        let world = World::create(&url, &functions).await;
+        eprintln!("starting {} processes, {database}", self.environments);
+        let crowd = Crowd::of(self.start(functions, &settings).await);
 
         eprintln!("calling them all at once");
         let record = Record::default();
@@ -170,4 +192,14 @@ fn print(stage: &Stage, pooled: &Run, direct: &Run) {
         rest.iter().for_each(|cell| print!("{cell:>9}"));
         println!();
     }
+}
+
+fn print_turns(turns: &Turns) {
+    println!("\n{:<42}{:>9}{:>9}{:>9}", "in turn, on 100 connections", "answers", "p50", "p99");
+    for function in turns::FUNCTIONS {
+        let [answers, p50, p99] = turns.record.summary(function);
+        println!("{function:<42}{answers:>9}{p50:>9}{p99:>9}");
+    }
+    let (slowest, login) = (turns.slowest.as_millis(), turns.slowest_login.as_millis());
+    println!("slowest answer {slowest} ms; slowest of {} logins {login} ms", turns.logins);
 }

@@ -43,8 +43,8 @@ pub trait State: Send + Sync + Sized + 'static {
 
 impl State for Database {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let DatabaseSettings { options, password } = settings.database()?;
-        Ok(Self::new(options, password))
+        let DatabaseSettings { options, password, idle_timeout } = settings.database()?;
+        Ok(Self::new(options, password, idle_timeout))
     }
 
     async fn warm(&self) {
