@@ -39,12 +39,11 @@ enum Empty {
 
 impl Empty {
     async fn run(self, api: &Api) {
-        let tables: Vec<String> = sqlx::query_scalar(
-            "select tablename::text from pg_tables where schemaname = 'public' order by tablename",
-        )
-        .fetch_all(&api.sql)
-        .await
-        .unwrap();
+        let tables: Vec<String> =
+            sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public' order by tablename")
+                .fetch_all(&api.sql)
+                .await
+                .unwrap();
         let truncate = |table: &String| format!("truncate {table} cascade");
         match self {
             Self::Truncate => api.run(&format!("truncate {}", tables.join(", "))).await,
@@ -118,7 +117,7 @@ async fn an_owner_who_is_no_superuser_copies_as_well() {
     shell.run("pg_dump --dbname=\"$OLD\" --format=custom --file=dump");
     shell.run("pg_restore --exit-on-error --dbname=\"$NEW\" --schema-only --no-owner --no-acl dump");
     api.move_to(&copy).await;
-    Empty::TruncateOneByOne.run(&api).await;
+    Empty::Truncate.run(&api).await;
     shell.run("pg_restore --exit-on-error --dbname=\"$NEW\" --data-only dump");
     counts_as_before(&api).await;
 }

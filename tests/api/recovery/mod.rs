@@ -15,6 +15,7 @@ use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
+const GUIDE: &str = include_str!("../../../docs/recovery.md");
 const DELETE: &str = "delete from subscription_status_history; delete from subscription";
 const TRUNCATE: &str = "truncate subscription_status_history, subscription";
 
@@ -117,14 +118,33 @@ async fn closed(shell: &Shell, api: &Api) {
     assert_eq!(api.call(Call::get("/subscription/open")).await.status, 200);
 }
 
+#[test]
+fn every_command_of_the_guide_is_run() {
+    let headings = GUIDE.split("\n## ").skip(1).map(|section| section.lines().next().unwrap());
+    let with_commands: Vec<_> = headings.filter(|heading| !commands(heading).is_empty()).collect();
+    assert_eq!(
+        with_commands,
+        [
+            "Close",
+            "Open",
+            "Dump and restore",
+            "Moving to a new server",
+            "Restore to a point in time",
+            "Fail-over",
+            "The way back",
+            "Upgrade"
+        ],
+        "the tests run the commands under these headings"
+    );
+}
+
 /// The guide's commands under this heading, block by block.
 fn commands(heading: &str) -> Vec<String> {
     blocks(heading, "sh")
 }
 
 fn blocks(heading: &str, language: &str) -> Vec<String> {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/recovery.md")).unwrap();
-    let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
+    let (_, section) = GUIDE.split_once(&format!("\n## {heading}\n")).expect(heading);
     let section = section.split("\n## ").next().unwrap();
     let fence = format!("```{language}\n");
     section.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()

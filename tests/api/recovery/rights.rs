@@ -59,7 +59,8 @@ async fn only_the_approved_table_notes_deletions() {
     for on in ["bait (id varchar)", "subscription (id varchar)"] {
         let name = on.split(' ').next().unwrap();
         let mut session = api.sql.acquire().await.unwrap();
-        let attached = session.execute(AssertSqlSafe(ATTACH.replace("bait (id varchar)", on).replace("bait", name))).await;
+        let attached =
+            session.execute(AssertSqlSafe(ATTACH.replace("bait (id varchar)", on).replace("bait", name))).await;
         assert!(attached.is_err(), "{on}");
         assert!(!charges(&api, "charged", "another").await);
     }
@@ -129,12 +130,16 @@ async fn an_operator_reads_the_views_and_decides_about_charges() {
     url.set_username(&login).unwrap();
     let mut session = PgConnection::connect(url.as_str()).await.unwrap();
     for (view, rows) in [("subscription_current_status", 6), ("club_current_status", 1), ("unresolved_charges", 1)] {
-        let count: i64 =
-            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {view}"))).fetch_one(&mut session).await.unwrap();
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {view}")))
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
         assert_eq!(count, rows, "{view}");
     }
     session
-        .execute("select resolve_charge(attempt_id, 'not_sent', 'the platform has no such order') from unresolved_charges")
+        .execute(
+            "select resolve_charge(attempt_id, 'not_sent', 'the platform has no such order') from unresolved_charges",
+        )
         .await
         .unwrap();
     let decided_by: String = api.ask("select decided_by from charge_ledger where decided_by is not null").await;

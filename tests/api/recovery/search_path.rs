@@ -4,8 +4,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::*;
 
-const VIEWS: [&str; 4] =
-    ["subscription_current_status", "club_current_status", "charge_ledger", "unresolved_charges"];
+const VIEWS: [&str; 4] = ["subscription_current_status", "club_current_status", "charge_ledger", "unresolved_charges"];
 
 async fn filled() -> (Api, PgConnection) {
     let api = Api::start().await;
@@ -16,7 +15,10 @@ async fn filled() -> (Api, PgConnection) {
 
 async fn count(session: &mut PgConnection, from: &str) -> i64 {
     let query = format!("select count(*) from {from}");
-    sqlx::query_scalar(AssertSqlSafe(query.clone())).fetch_one(session).await.unwrap_or_else(|error| panic!("{error}: {query}"))
+    sqlx::query_scalar(AssertSqlSafe(query.clone()))
+        .fetch_one(session)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {query}"))
 }
 
 #[tokio::test]
@@ -37,9 +39,18 @@ async fn views_and_functions_work_under_any_search_path() {
         for (call, rows) in [
             ("active_clubs()", 1),
             ("subscriptions('open', null, 10)", 1),
-            ("unnest((select array_agg(chunk) from public.eligible_subscriptions(null, null, 1000000, 10) chunk)::varchar[])", 6),
-            ("subscribe(1, 'a customer', gen_random_uuid()::text, gen_random_uuid()::text) where verdict = 'already_subscribed'", 0),
-            ("claim_charge('charged', '1', gen_random_uuid(), gen_random_uuid(), 'UTC', 10, true) where verdict = 'already_charged'", 1),
+            (
+                "unnest((select array_agg(chunk) from public.eligible_subscriptions(null, null, 1000000, 10) chunk)::varchar[])",
+                6,
+            ),
+            (
+                "subscribe(1, 'a customer', gen_random_uuid()::text, gen_random_uuid()::text) where verdict = 'already_subscribed'",
+                0,
+            ),
+            (
+                "claim_charge('charged', '1', gen_random_uuid(), gen_random_uuid(), 'UTC', 10, true) where verdict = 'already_charged'",
+                1,
+            ),
         ] {
             let call = if call.starts_with("unnest") { call.to_owned() } else { format!("public.{call}") };
             assert_eq!(count(&mut session, &call).await, rows, "{setting}: {call}");
