@@ -150,6 +150,8 @@ async fn a_database_moves_to_a_new_server() {
     closed(&shell, &api).await;
     shell.run(&switch);
     api.move_to(&replica).await;
+    let anybody = role(&api, "").await;
+    assert!(rights::allowed(&api, &anybody).await.is_empty());
     api.club().await;
     assert!(!charges(&api, "late", "another").await);
     assert!(charges(&api, "late-orphaned", "8-again").await);
@@ -162,6 +164,8 @@ async fn a_database_moves_to_a_new_server() {
     shell.run(&dump);
     shell.run(&restore);
     api.move_to(&restored).await;
+    let anybody = role(&api, "").await;
+    assert!(rights::allowed(&api, &anybody).await.is_empty());
     assert!(!charges(&api, "late", "another").await);
     assert!(charges(&api, "late-orphaned", "8-again").await);
     counts_as_before(&api).await;

@@ -1,6 +1,6 @@
 //! Subscriptions that are deleted while a charge commits.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::*;
 

@@ -12,6 +12,7 @@ mod upgrade;
 use api_tests::{Api, Call, TEMPLATE, checker, create_database, eventually, pause, postgres::Shell};
 use ecommerce_stub::Behaviour;
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 use url::Url;
 use uuid::Uuid;
 
@@ -112,8 +113,16 @@ fn with_our_schema(shell: &mut Shell, data: &str, api: &Api) -> Url {
 async fn closed(shell: &Shell, api: &Api) {
     let [close] = commands("Close").try_into().unwrap();
     shell.run(&close);
+    // A new session has the setting only after all others were told.
+    eventually("the server has it", async || {
+        let mut session = PgConnection::connect(api.database_url.as_str()).await.unwrap();
+        let closed: String =
+            sqlx::query_scalar("show default_transaction_read_only").fetch_one(&mut session).await.unwrap();
+        closed == "on"
+    })
+    .await;
     let orders = api.platform.received().len();
-    eventually("it is closed", async || api.charge("open", "6").await.status == 503).await;
+    api.charge("open", "6").await.refuses(503, "database_unavailable");
     assert_eq!(api.platform.received().len(), orders);
     assert_eq!(api.call(Call::get("/subscription/open")).await.status, 200);
 }
