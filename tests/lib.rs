@@ -6,6 +6,7 @@ pub mod checker;
 pub mod database;
 pub mod environment;
 pub mod gateway;
+pub mod postgres;
 pub mod routes;
 pub mod wire;
 
@@ -29,7 +30,8 @@ pub use gateway::{Call, Gateway};
 
 pub const API_KEY: &str = "https://example.com/the-key";
 pub const API_SECRET: &str = "the-secret-that-no-log-shows";
-const TEMPLATE: &str = "api_template";
+/// The migrated database of the test server.
+pub const TEMPLATE: &str = "api_template";
 /// The functions' sessions with the test's database, to follow `from`.
 pub const SESSIONS: &str = "pg_stat_activity where datname = current_database() and application_name = 'beer-club'";
 
@@ -53,18 +55,8 @@ impl Api {
 
     /// These settings of the functions are added to the usual ones, or replace them.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
-        let server = env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is set by `make test`");
-        let mut database_url: Url = server.parse().expect("a URL");
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect(&server).await.expect("the test server answers");
-        // The name is made here: nobody can inject anything.
-        admin
-            .execute(AssertSqlSafe(format!("create database {name} template {TEMPLATE}")))
-            .await
-            .expect("the migrated template is there");
-        database_url.set_path(&name);
-        let sql =
-            PgPoolOptions::new().max_connections(4).connect(database_url.as_str()).await.expect("the test's database");
+        let database_url = create_database(&format!("template {TEMPLATE}")).await;
+        let sql = pool(&database_url).await;
 
         // A test may make an HTTP client before the first environment starts.
         lambda_simulator::ensure_default_crypto_provider();
@@ -78,6 +70,14 @@ impl Api {
         ]);
         usual.extend(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         Self { sql, platform, database_url, settings: usual, environments: Mutex::default() }
+    }
+
+    /// Moves the API to another database. The platform stays, with its orders.
+    pub async fn move_to(&mut self, database_url: &Url) {
+        self.sql = pool(database_url).await;
+        self.database_url = database_url.clone();
+        self.settings.insert("DATABASE_URL".to_owned(), database_url.to_string());
+        self.environments.lock().await.clear();
     }
 
     /// A new environment of this function.
@@ -210,6 +210,23 @@ impl Api {
     pub async fn ledger(&self) -> Vec<checker::Attempt> {
         serde_json::from_value(self.attempts().await.into()).expect("attempts")
     }
+}
+
+/// A new database of the test server, created with these options.
+pub async fn create_database(options: &str) -> Url {
+    let server = env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is set by `make test`");
+    let mut database_url: Url = server.parse().expect("a URL");
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let mut admin = PgConnection::connect(&server).await.expect("the test server answers");
+    // The name is made here: nobody can inject anything.
+    let statement = format!("create database {name} {options}");
+    admin.execute(AssertSqlSafe(statement)).await.expect("the migrated template is there");
+    database_url.set_path(&name);
+    database_url
+}
+
+async fn pool(database_url: &Url) -> PgPool {
+    PgPoolOptions::new().max_connections(4).connect(database_url.as_str()).await.expect("the database answers")
 }
 
 /// Tells the person who runs the tests, even if all goes well.

@@ -1,0 +1,151 @@
+//! What a login may do in the database.
+
+use std::collections::BTreeSet;
+
+use api_tests::Answer;
+use sqlx::{AssertSqlSafe, Executor};
+
+use super::*;
+
+/// Everything in our schema that this login has a right on: functions, and what it may do with tables and views.
+pub(super) async fn allowed(api: &Api, login: &str) -> BTreeSet<String> {
+    let rights = "select proname::text from pg_proc
+        where pronamespace = 'public'::regnamespace and has_function_privilege($1, oid, 'execute')
+        union all
+        select verb || ' ' || relname
+        from pg_class cross join unnest(array['select', 'insert', 'update', 'references']) verb
+        where relnamespace = 'public'::regnamespace and relkind in ('r', 'v') and has_any_column_privilege($1, oid, verb)
+        union all
+        select verb || ' ' || relname
+        from pg_class cross join unnest(array['delete', 'truncate', 'trigger']) verb
+        where relnamespace = 'public'::regnamespace and relkind in ('r', 'v') and has_table_privilege($1, oid, verb)
+        union all
+        select 'usage ' || relname from pg_class
+        where relnamespace = 'public'::regnamespace
+            and case when relkind = 'S' then has_sequence_privilege($1, oid, 'usage, select, update') end";
+    sqlx::query_scalar(rights).bind(login).fetch_all(&api.sql).await.unwrap().into_iter().collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| name.to_string()).collect()
+}
+
+/// What a login tries in order to free a month: it has the trigger note its own rows.
+const ATTACH: &str = "create temporary table bait (id varchar);
+    insert into bait values ('charged');
+    create trigger bait after delete on bait referencing old table as deleted
+        for each statement execute function public.note_orphans();
+    delete from bait";
+
+#[tokio::test]
+async fn a_login_without_rights_can_do_nothing() {
+    let api = Api::start().await;
+    fill(&api).await;
+    let login = role(&api, "login").await;
+    let mut url = api.database_url.clone();
+    url.set_username(&login).unwrap();
+    let mut session = PgConnection::connect(url.as_str()).await.unwrap();
+    let attached = session.execute(ATTACH).await;
+    assert!(!charges(&api, "charged", "another").await, "the month is free");
+    assert_eq!(allowed(&api, &login).await, set(&[]));
+    assert_eq!(attached.unwrap_err().into_database_error().unwrap().code().as_deref(), Some("42501"));
+}
+
+#[tokio::test]
+async fn only_the_approved_table_notes_deletions() {
+    let api = Api::start().await;
+    fill(&api).await;
+    // The owner may attach the trigger anywhere.
+    for on in ["bait (id varchar)", "subscription (id varchar)"] {
+        let name = on.split(' ').next().unwrap();
+        let mut session = api.sql.acquire().await.unwrap();
+        let attached =
+            session.execute(AssertSqlSafe(ATTACH.replace("bait (id varchar)", on).replace("bait", name))).await;
+        assert!(!charges(&api, "charged", "another").await, "{on}: the month is free");
+        assert!(attached.is_err(), "{on}");
+    }
+}
+
+const ENTRY_POINTS: [&str; 9] = [
+    "active_clubs",
+    "claim_charge",
+    "count_unresolved_charges",
+    "current_billing_month",
+    "eligible_subscriptions",
+    "record_status",
+    "settle_charge",
+    "subscribe",
+    "subscriptions",
+];
+
+#[tokio::test]
+async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
+    let mut api = Api::start().await;
+    let login = role(&api, "login").await;
+    api.run(&format!("select grant_to_functions('{login}')")).await;
+    assert_eq!(allowed(&api, &login).await, set(&ENTRY_POINTS));
+
+    let club = api.club().await;
+    let mut url = api.database_url.clone();
+    url.set_username(&login).unwrap();
+    api.move_to(&url).await;
+    let subscribed = api.subscribe(club, "a customer").await;
+    assert_eq!(subscribed.status, 201, "{subscribed:?}");
+    let id = subscribed.text("id").to_owned();
+    let ok = |answer: Answer| assert_eq!(answer.status, 200, "{answer:?}");
+    ok(api.call(Call::get("/club")).await);
+    ok(api.call(Call::get(format!("/subscription/{id}"))).await);
+    ok(api.call(Call::get("/subscription").query("customer_id", "a customer")).await);
+    assert_eq!(api.eligible().await, [id.as_str()]);
+    assert!(charges(&api, &id, "1").await);
+    ok(api.status(&id, api_tests::pause(7)).await);
+    let unresolved = api.environment("unresolved").await;
+    let counted = unresolved.invoke_raw(json!({ "source": "aws.events" }), std::time::Duration::from_secs(20)).await;
+    assert_eq!(counted, Ok(json!(0)));
+}
+
+#[tokio::test]
+async fn an_operator_reads_the_views_and_decides_about_charges() {
+    let api = Api::start().await;
+    fill(&api).await;
+    let login = role(&api, "login").await;
+    api.run(&format!("select grant_to_operators('{login}')")).await;
+    assert_eq!(
+        allowed(&api, &login).await,
+        // The functions that decide nothing stand in the views.
+        set(&[
+            "automatic_return_details",
+            "billing_now",
+            "is_automatic_return",
+            "is_past_deadline",
+            "record_charge",
+            "resolve_charge",
+            "select charge_ledger",
+            "select club_current_status",
+            "select subscription_current_status",
+            "select unresolved_charges",
+            "status_timeline",
+            "utc_now",
+        ])
+    );
+    let mut url = api.database_url.clone();
+    url.set_username(&login).unwrap();
+    let mut session = PgConnection::connect(url.as_str()).await.unwrap();
+    for (view, rows) in [("subscription_current_status", 6), ("club_current_status", 1), ("unresolved_charges", 1)] {
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {view}")))
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        assert_eq!(count, rows, "{view}");
+    }
+    session
+        .execute(
+            "select resolve_charge(attempt_id, 'not_sent', 'the platform has no such order') from unresolved_charges",
+        )
+        .await
+        .unwrap();
+    let decided_by: String = api.ask("select decided_by from charge_ledger where decided_by is not null").await;
+    assert_eq!(decided_by, login);
+    session.execute("select record_charge('open', '2026-11', 'an-order')").await.unwrap();
+    assert_eq!(api.ask::<String>("select state from charge_ledger where request_id = 'an-order'").await, "charged");
+}
