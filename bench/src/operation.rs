@@ -185,12 +185,26 @@ impl Floor {
         started.elapsed()
     }
 
-    /// Reads this many ids, in any order.
+    /// Reads the ids of so many subscriptions, in any order.
     pub async fn read_ids(&mut self, count: usize) -> Duration {
+        self.read("select id from subscription", count).await
+    }
+
+    /// Reads the entries in effect of so many subscriptions, by an index, and their ids.
+    pub async fn read_entries(&mut self, count: usize) -> Duration {
+        self.read(
+            r#"select distinct on (subscription_id collate "C") subscription_id
+               from subscription_status_history
+               where effect_date <= now() at time zone 'UTC'
+               order by subscription_id collate "C", effect_date desc, create_date desc nulls last, id collate "C" desc"#,
+            count,
+        )
+        .await
+    }
+
+    async fn read(&mut self, statement: &'static str, count: usize) -> Duration {
         let started = Instant::now();
-        let mut ids = query_scalar::<_, String>("select id from subscription limit $1")
-            .bind(i64::try_from(count).expect("a count"))
-            .fetch(&mut self.0);
+        let mut ids = query_scalar::<_, String>(statement).fetch(&mut self.0);
         let mut found = 0;
         while let Some(id) = ids.try_next().await.expect("the database") {
             found += usize::from(!id.is_empty());
