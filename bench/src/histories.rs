@@ -10,12 +10,14 @@ use crate::{
     databases::{EMPTY, FEW_CLUBS, populate, run},
     eligible::PAGE,
     number,
-    operation::{Statements, Subject, connect},
+    operation::{Operation, Statements, Subject, connect},
     progress, thousands,
 };
 
 const LENGTHS: [usize; 3] = [5_000, 10_000, 20_000];
 const SUBSCRIPTIONS: usize = 60_000;
+/// As many as one subscription takes in a month, at 100 a day.
+const CHANGES: usize = 3_000;
 const WITHOUT: &str = "histories_without";
 const WITH: &str = "histories_with";
 
@@ -62,6 +64,8 @@ impl Bench {
         let name = format!("its growth from {} entries, against theirs", thousands(shortest));
         report.bar(Bar::at_most_of_floor(name, "ms", most, in_step, 1.5));
 
+        self.months(&with, &mut connection, report).await;
+
         // The bar is about one long history, so the list has only the longest.
         run(&mut connection, &remove_shorter(longest)).await;
         let (mut list_with, mut list_without) = (Statements::connect(&with).await, Statements::connect(&without).await);
@@ -88,6 +92,78 @@ impl Bench {
         }
     }
 }
+
+impl Bench {
+    /// Every route, for subscriptions with a month of changes that make the definition read all of them.
+    async fn months(&self, url: &str, connection: &mut PgConnection, report: &mut Report) {
+        run(connection, &MONTHS.replace("$CHANGES", &CHANGES.to_string())).await;
+        let mut statements = Statements::connect(url).await;
+        let (mut rows, mut worst) = (Vec::new(), 0.0_f64);
+        for (name, what) in [
+            ("month-a", "returns to come, void because of a cancellation below all pauses"),
+            ("month-b", "pauses and cancellations, recorded in the reverse order of their dates"),
+            ("month-c", "pauses and void returns to come, in turn"),
+        ] {
+            let subject = Subject::of(name);
+            let before = format!("{}\u{1}", &name[..name.len() - 1]);
+            let [mut lookup, mut claim, mut page, mut status] = [(); 4].map(|()| Samples::default());
+            for round in 0..=self.times(21, 7) {
+                let taken = [
+                    statements.run(Operation::Lookup, &subject).await,
+                    statements.refuse(&subject).await,
+                    statements.page(Some(&before), 100).await,
+                ];
+                if round > 0 {
+                    let all = [&mut lookup, &mut claim, &mut page];
+                    all.into_iter().zip(taken).for_each(|(samples, time)| samples.push(time));
+                }
+            }
+            // It changes the history, so it comes last.
+            for _ in 0..self.times(21, 7) {
+                status.push(statements.run(Operation::Status, &subject).await);
+            }
+            let medians = [lookup, claim, page, status].map(|samples| samples.p50());
+            worst = medians.into_iter().fold(worst, f64::max);
+            rows.push([vec![what.to_owned()], medians.map(number).to_vec()].concat());
+        }
+        let name = format!("the slowest route for {} changes in a month", thousands(CHANGES));
+        report.bar(Bar::at_most(name, "ms", worst, None, 50.0));
+        report.table(
+            "A month of changes, ms",
+            "One subscription, as many changes as a stage allows in a month, in the orders that cost the most.",
+            &["history", "lookup", "claim", "a page with it", "status"],
+            rows,
+        );
+        run(
+            connection,
+            "delete from subscription_status_history where subscription_id like 'month-%';
+             delete from subscription where id like 'month-%'",
+        )
+        .await;
+    }
+}
+
+const MONTHS: &str = "
+    insert into subscription (id, club_id, customer_store_id)
+        select 'month-' || letter, 1, letter from unnest(array['a', 'b', 'c']) letter;
+    insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
+        select row_number() over () || '-of-a-month', 'month-' || letter, status, now + effect * interval '1 s',
+            now - interval '2 days' + recorded * interval '1 s', case when is_return then automatic_return_details() end
+        from (select utc_now() as now) clock, (
+            select 'a' as letter, 3 as status, n - 900000 as effect, -n as recorded, false as is_return
+                from generate_series(1, $CHANGES) n
+            union all select 'a', 1, n - 800000, -n, true from generate_series(1, $CHANGES) n
+            union all select 'a', 1, n + 900000, 1, true from generate_series(1, 100) n
+            union all select 'a', 2, -1000000, 2, false
+            union all select 'a', 3, -1, -$CHANGES, false
+            union all select 'b', case when n % 2 = 0 then 3 else 2 end, n - 900000, -n, false from generate_series(1, $CHANGES) n
+            union all select 'b', 1, n - 800000, 0.5 - n, true from generate_series(1, $CHANGES) n
+            union all select 'b', 3, -800000, -$CHANGES, false
+            union all select 'c', 3, 2 * n - 3600, 0, false from generate_series(1, $CHANGES) n
+            union all select 'c', 1, 2 * n + 86400, -1, true from generate_series(1, $CHANGES) n
+            union all select 'c', 2, -1000000, 1, false
+        ) entry;
+    analyze subscription_status_history;";
 
 fn name(length: usize) -> String {
     format!("long-{length:05}")
