@@ -151,9 +151,9 @@ class Server:
     def programs(self) -> Path:
         return self._installation() / "bin"
 
-    def older_programs(self) -> Path:
-        """The programs of an earlier version: those of `POSTGRES_OLD`, else the wheel's."""
-        return self._installation("POSTGRES_OLD", "pginstall") / "bin"
+    def upgrade_programs(self) -> tuple[Path, Path]:
+        """Those of two versions: of the folders `POSTGRES_OLD` and `POSTGRES_NEW`, else the wheel's two."""
+        return self._installation("POSTGRES_OLD", "pginstall") / "bin", self._installation("POSTGRES_NEW") / "bin"
 
     def _installation(self, variable: str = "POSTGRES", of_the_wheel: str = "pginstall18") -> Path:
         """The folder that this variable names, which has a `bin/`; else the wheel's.

@@ -1,8 +1,8 @@
 """Runs a command with a throw-away PostgreSQL that our migrations have built: `with_database.py COMMAND…`.
 
 The command finds `DATABASE_URL`, a migrated database. For tests, which need a database each, it finds
-`TEST_DATABASE_URL`, the server, with the migrated template `api_template`. `POSTGRES_PROGRAMS` and
-`OLDER_POSTGRES_PROGRAMS` are the folders of the server's programs and of an earlier version's.
+`TEST_DATABASE_URL`, the server, with the migrated template `api_template`. `POSTGRES_PROGRAMS` is the folder of the
+server's programs; `OLD_PROGRAMS` and `NEW_PROGRAMS` are those of two versions, to upgrade from and to.
 """
 
 import json
@@ -57,11 +57,13 @@ def main(command: list[str]) -> int:
             server.create_database(TEMPLATE)
             migrate_throwaway(server, TEMPLATE)
             host = quote(str(server.folder), safe="")
+            old, new = server.upgrade_programs()
             environment = {
                 "DATABASE_URL": f"postgresql://{USER}@{host}/{TEMPLATE}",
                 "TEST_DATABASE_URL": f"postgresql://{USER}@{host}/postgres",
                 "POSTGRES_PROGRAMS": str(server.programs()),
-                "OLDER_POSTGRES_PROGRAMS": str(server.older_programs()),
+                "OLD_PROGRAMS": str(old),
+                "NEW_PROGRAMS": str(new),
                 "PYTHON": sys.executable,
             }
             with running(command, environment, signal.SIGTERM) as child:

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     os::unix::{fs::MetadataExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -52,7 +52,7 @@ impl Shell {
         })
     }
 
-    /// The same, or the error output of a script that fails.
+    /// The same, or the whole output of a script that fails.
     pub fn try_run(&self, script: &str) -> Result<String, String> {
         let path = format!("{}:{}", self.programs.display(), env::var("PATH").expect("a path"));
         let owner = fs::metadata(&self.folder).expect("the folder is there");
@@ -67,7 +67,8 @@ impl Shell {
             .output()
             .expect("sh runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        let (printed, errors) = (text(output.stdout), text(output.stderr));
+        if output.status.success() { Ok(printed) } else { Err(printed + &errors) }
     }
 
     /// Makes a server's data folder with these settings. The socket is in a part of it that no base backup copies.
@@ -109,15 +110,7 @@ impl Drop for Shell {
     }
 }
 
-/// The folder that this variable names: `POSTGRES_PROGRAMS`, or `OLDER_POSTGRES_PROGRAMS` for an earlier version's.
+/// The folder of the programs that this variable names; dev/with_database.py says which there are.
 pub fn programs(variable: &str) -> PathBuf {
     PathBuf::from(env::var(variable).unwrap_or_else(|_| panic!("{variable} is set by `make test`")))
-}
-
-/// Their version's number.
-pub fn version(programs: &Path) -> u32 {
-    let output = Command::new(programs.join("postgres")).arg("--version").output().expect("postgres runs");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let number = text.split([' ', '.']).find_map(|word| word.parse().ok());
-    number.unwrap_or_else(|| panic!("no version: {text}"))
 }

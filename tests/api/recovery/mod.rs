@@ -9,7 +9,10 @@ mod rights;
 mod search_path;
 mod upgrade;
 
-use api_tests::{Api, Call, TEMPLATE, checker, create_database, eventually, pause, postgres::Shell};
+use api_tests::{
+    Api, Call, TEMPLATE, checker, create_database, eventually, pause,
+    postgres::{Shell, programs},
+};
 use ecommerce_stub::Behaviour;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -99,11 +102,12 @@ fn with_our_schema(shell: &mut Shell, data: &str, api: &Api) -> Url {
     let old = shell.url(data, "beer_club");
     shell.set("OLD", old.as_str());
     shell.set("PGOPTIONS", "-c default_transaction_read_only=off");
-    // An earlier version does not have this setting.
+    // The dump is that of the API's server. An earlier version does not have this setting.
     shell.run(&format!(
         "createdb --maintenance-db='{}' beer_club
-        pg_dump --dbname='{}' | sed '/SET transaction_timeout/d' | psql --quiet --set=ON_ERROR_STOP=1 \"$OLD\"",
+        {}/pg_dump --dbname='{}' | sed '/SET transaction_timeout/d' | psql --quiet --set=ON_ERROR_STOP=1 \"$OLD\"",
         shell.url(data, "postgres"),
+        programs("POSTGRES_PROGRAMS").display(),
         api.database_url
     ));
     old
