@@ -17,4 +17,3 @@ create function active_clubs()
         order by club.id;
     end
     $$;
-revoke execute on function active_clubs from public;

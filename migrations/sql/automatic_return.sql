@@ -1,8 +1,6 @@
 -- A pause may write its own end: an ACTIVE entry in the future with these details.
 create function automatic_return_details() returns varchar language sql immutable
     return 'Automatic return schedule'::varchar;
-revoke execute on function automatic_return_details from public;
 
 create function is_automatic_return(status_id integer, details varchar) returns boolean language sql immutable
     return coalesce(status_id = 1 and details = automatic_return_details(), false);
-revoke execute on function is_automatic_return from public;

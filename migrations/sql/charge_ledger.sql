@@ -2,7 +2,6 @@
 -- left for calls that overtake each other.
 create function is_past_deadline(claimed_at timestamptz, deadline timestamptz) returns boolean language sql stable
     return deadline < billing_now() or claimed_at > billing_now() + interval '5 seconds';
-revoke execute on function is_past_deadline from public;
 
 create view charge_ledger as
     select id, subscription_id, billing_month, request_id, customer_store_id, store_sku,

@@ -123,6 +123,7 @@ create function claim_charge(
                 set state = 'in_flight',
                     possibly_sent = true,
                     token = claim_charge.token,
+                    claimed_at = least(claimed_at, moment),
                     deadline = moment + make_interval(secs => seconds_to_deadline),
                     settled_at = null
                 where id = facts.live_id
@@ -161,4 +162,3 @@ create function claim_charge(
         retry_after := greatest(round(extract(epoch from facts.deadline - moment)), 1);
     end
     $$;
-revoke execute on function claim_charge from public;

@@ -88,4 +88,3 @@ create function eligible_subscriptions(
         end loop;
     end
     $$;
-revoke execute on function eligible_subscriptions from public;

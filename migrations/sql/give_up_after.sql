@@ -7,4 +7,3 @@ create function give_up_after(seconds double precision) returns void language pl
         end if;
     end
     $$;
-revoke execute on function give_up_after from public;

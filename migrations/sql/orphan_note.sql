@@ -40,7 +40,6 @@ create function note_orphans() returns trigger language plpgsql
             return null;
     end
     $$;
-revoke execute on function note_orphans from public;
 create trigger note_deleted_subscriptions after delete on subscription
     referencing old table as deleted for each statement execute function note_orphans();
 create trigger note_truncated_subscriptions after truncate on subscription
@@ -64,7 +63,6 @@ create function forget_orphans() returns trigger language plpgsql
         return null;
     end
     $$;
-revoke execute on function forget_orphans from public;
 create trigger forget_deleted_attempts after delete on charge_attempt
     referencing old table as deleted for each statement execute function forget_orphans();
 create trigger forget_truncated_attempts after truncate on charge_attempt

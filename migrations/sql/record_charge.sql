@@ -92,4 +92,3 @@ create function record_charge(
     $$;
 comment on function record_charge(varchar, text, varchar, text) is
     'Records a charge that the platform has and the ledger does not. It can be repeated. It refuses a second charge of a month.';
-revoke execute on function record_charge from public;

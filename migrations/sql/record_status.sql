@@ -101,4 +101,3 @@ create function record_status(
         perform give_up_after(seconds);
     end
     $$;
-revoke execute on function record_status from public;

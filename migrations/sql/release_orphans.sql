@@ -11,4 +11,3 @@ create function release_orphans(of_subscription varchar, of_request_id varchar) 
         );
     end
     $$;
-revoke execute on function release_orphans from public;

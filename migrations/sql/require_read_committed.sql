@@ -10,4 +10,3 @@ create function require_read_committed() returns void language plpgsql stable
         end if;
     end
     $$;
-revoke execute on function require_read_committed from public;

@@ -34,4 +34,3 @@ create function resolve_charge(attempt_id uuid, outcome text, because text, who 
     $$;
 comment on function resolve_charge(uuid, text, text, text) is
     'Records what a person found out: charged, rejected or not_sent; why; and who, if not the session''s user.';
-revoke execute on function resolve_charge from public;

@@ -1,8 +1,25 @@
+-- PostgreSQL lets everybody execute a new function. After a restore without rights, each is new.
+create function close_to_public() returns void language plpgsql
+    set search_path from current
+    as $$
+    begin
+        revoke execute on function
+            active_clubs, automatic_return_details, billing_now, claim_charge, close_to_public,
+            count_unresolved_charges, current_billing_month, eligible_subscriptions, forget_orphans,
+            give_up_after, grant_to_functions, grant_to_operators, is_automatic_return, is_past_deadline,
+            iso_moment, note_orphans, record_charge, record_status, release_orphans, require_read_committed,
+            resolve_charge, settle_charge, status_timeline, subscribe, subscriptions, utc_now
+        from public;
+    end
+    $$;
+comment on function close_to_public() is 'Takes the right to execute our functions from everybody but their owner.';
+
 -- The rights of the functions' login: it may call what the API calls, and nothing else.
 create function grant_to_functions(role name) returns void language plpgsql
     set search_path from current
     as $$
     begin
+        perform close_to_public();
         execute format('grant usage on schema %I to %I', current_schema(), role);
         execute format(
             'grant execute on function subscribe, record_status, subscriptions, active_clubs, eligible_subscriptions,
@@ -13,13 +30,13 @@ create function grant_to_functions(role name) returns void language plpgsql
     end
     $$;
 comment on function grant_to_functions(name) is 'Lets a role call what the API calls, and nothing else.';
-revoke execute on function grant_to_functions from public;
 
 -- The rights of an operator on what is ours: to read the views, and to decide about charges.
 create function grant_to_operators(role name) returns void language plpgsql
     set search_path from current
     as $$
     begin
+        perform close_to_public();
         execute format('grant usage on schema %I to %I', current_schema(), role);
         execute format(
             'grant select on subscription_current_status, club_current_status, charge_ledger, unresolved_charges to %I', role
@@ -34,4 +51,5 @@ create function grant_to_operators(role name) returns void language plpgsql
     end
     $$;
 comment on function grant_to_operators(name) is 'Lets a role read the views and decide about charges.';
-revoke execute on function grant_to_operators from public;
+
+select close_to_public();

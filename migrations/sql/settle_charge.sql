@@ -67,4 +67,3 @@ create function settle_charge(
         orphaned := (select ledger.orphaned from charge_ledger ledger where id = attempt_id);
     end
     $$;
-revoke execute on function settle_charge from public;

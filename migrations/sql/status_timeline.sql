@@ -64,4 +64,3 @@ create function status_timeline(
     $$;
 comment on function status_timeline(subscription_status_history[], timestamp) is
     'The entries that are a subscription''s status at a moment and at each later one (naive UTC), from its history.';
-revoke execute on function status_timeline from public;

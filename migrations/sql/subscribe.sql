@@ -63,4 +63,3 @@ create function subscribe(
         perform give_up_after(seconds);
     end
     $$;
-revoke execute on function subscribe from public;

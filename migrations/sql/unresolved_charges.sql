@@ -1,7 +1,7 @@
 create view unresolved_charges as
     select id as attempt_id, subscription_id, billing_month, request_id,
-        coalesce(settled_at, deadline) as since,
-        floor(extract(epoch from billing_now() - coalesce(settled_at, deadline)) / 60)::integer as minutes,
+        least(coalesce(settled_at, deadline), billing_now()) as since,
+        floor(extract(epoch from billing_now() - least(coalesce(settled_at, deadline), billing_now())) / 60)::integer as minutes,
         upstream_status
     from charge_ledger
     where pending and state = 'unknown' and not orphaned
@@ -13,4 +13,3 @@ create function count_unresolved_charges() returns bigint language sql stable
     security definer
     set search_path from current
     return (select count(*) from unresolved_charges);
-revoke execute on function count_unresolved_charges from public;

@@ -18,5 +18,6 @@ def downgrade() -> None:
         """
         drop function grant_to_operators;
         drop function grant_to_functions;
+        drop function close_to_public;
         """
     )
