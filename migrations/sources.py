@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-# How the revisions become text for psql.
+# Turns the revisions into text for psql.
 OFFLINE = {"dialect_name": "postgresql", "dialect_opts": {"paramstyle": "named"}}
 
 

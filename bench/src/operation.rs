@@ -185,12 +185,12 @@ impl Floor {
         started.elapsed()
     }
 
-    /// Reads the ids of so many subscriptions, in any order.
+    /// Reads the ids of all subscriptions, which are `count`, in any order.
     pub async fn read_ids(&mut self, count: usize) -> Duration {
         self.read("select id from subscription", count).await
     }
 
-    /// Reads the entries in effect of so many subscriptions, by an index, and their ids.
+    /// Reads each entry in effect once, by an index, and the ids of all subscriptions, which are `count`.
     pub async fn read_entries(&mut self, count: usize) -> Duration {
         self.read(
             r#"select distinct on (subscription_id collate "C") subscription_id

@@ -1,4 +1,4 @@
-//! What may happen to the database: copies, moves, restores, fail-overs, upgrades; and who may do what in it.
+//! The database survives copies, moves, restores, fail-overs, upgrades; and who may do what in it.
 //!
 //! The commands that a person would type are those of docs/recovery.md.
 
@@ -56,7 +56,7 @@ async fn fill(api: &Api) {
     api.charge("rejected", "3").await.refuses(502, "order_rejected");
 }
 
-/// Whether this call charges. If it does not, the month was charged before.
+/// True if this call charges; false if the month was charged before.
 async fn charges(api: &Api, subscription: &str, request_id: &str) -> bool {
     let answer = api.charge(subscription, request_id).await;
     assert_eq!(answer.status, 200, "{subscription}, {request_id}: {answer:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// What is in the database at the point.
+/// The rows of the database at the point.
 async fn before_the_point(api: &Api) {
     api.club().await;
     api.run("update club set store_sku = 4711").await;
@@ -16,7 +16,7 @@ async fn before_the_point(api: &Api) {
     api.charge_into_the_unknown("unknown", &month(api, "unknown").await).await;
 }
 
-/// What happens after it, and is lost. The shop's log of status changes.
+/// The calls after it, which are lost. Returns the shop's log of status changes.
 async fn after_the_point(api: &Api) -> String {
     let forgotten = month(api, "forgotten").await;
     assert!(charges(api, "forgotten", &forgotten).await);

@@ -1,4 +1,4 @@
-//! What a login may do in the database.
+//! The rights of each kind of login in the database.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
-/// What a login tries in order to free a month: it has the trigger note its own rows.
+/// An attack that frees a month: the trigger notes rows of the login's own table.
 const ATTACH: &str = "create temporary table bait (id varchar);
     insert into bait values ('charged');
     create trigger bait after delete on bait referencing old table as deleted

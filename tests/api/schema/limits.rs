@@ -1,4 +1,4 @@
-//! What the writing functions refuse: a change too many, and a call that its caller has given up.
+//! The writing functions refuse a change too many, and a call that its caller has given up.
 
 use api_tests::{Api, eventually};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};

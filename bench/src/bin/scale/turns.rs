@@ -86,7 +86,7 @@ fn as_role(role: &str, url: &str) -> String {
     url.into()
 }
 
-/// How long its answer, a success, takes.
+/// The time until its answer, which is a success.
 async fn call(
     function: &str,
     environment: &mut Environment,
@@ -108,7 +108,7 @@ async fn call(
     begun.elapsed()
 }
 
-/// How long it takes to log in. If there is no free connection, it is tried again.
+/// The time to log in. If there is no free connection, it is tried again.
 async fn login(person: &PgConnectOptions) -> Duration {
     let begun = Instant::now();
     loop {
