@@ -5,7 +5,7 @@
 //! | `SCOPE` or `scope` | names the file | `local` |
 //! | `DATABASE_URL` | `database`: `db_user`, `db_password`, `db_host`, `db_port`, `db_name` | port 5432 |
 //! | its `sslmode`, `sslrootcert` | `database`: `sslmode`, `sslrootcert` (a file) | `prefer`; `verify-full` if the scope is `prod` |
-//! | `DATABASE_IDLE_TIMEOUT_MS` | `database.idle_timeout_ms`; 0: never | 2000 |
+//! | `DATABASE_IDLE_TIMEOUT_MS` | `database.idle_timeout_ms`; 0: never | 3000 |
 //! | `ECOMMERCE_BASE_URL` | `ecommerce.base_url` | |
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
@@ -35,8 +35,9 @@ use crate::secrets::{Reference, Secret};
 
 const MODEL: &str = "model_config.json";
 const DEFAULT_PORT: u16 = 5432;
-/// A burst of calls to one function, and then another, meets the first one's idle connections for as long as this.
-const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a burst of calls to one function, a burst to another waits this long for connections. If it is shorter than
+/// calls take in an overload, reconnecting adds to it.
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A session needs some time for its first statement. After an hour, firewalls have dropped the connection.
 const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);

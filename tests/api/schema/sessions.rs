@@ -233,19 +233,19 @@ async fn a_session_that_ends_while_a_statement_is_on_its_way_is_replaced() {
 }
 
 #[tokio::test]
-async fn without_a_setting_two_seconds_of_silence_end_a_session_and_0_is_never() {
+async fn without_a_setting_three_seconds_of_silence_end_a_session_and_0_is_never() {
     let api = Api::start().await;
     let eligible = Call::get("/subscription/eligible");
     let (wire, url) = Wire::before(&api.database_url).await;
     let own = |options: &str| database::at(&url, "127.0.0.1", url.port().unwrap(), options);
     let no_settings: &[(&str, &str)] = &[];
     for (url, settings, options) in [
-        (url.clone(), no_settings, Some("-c idle_session_timeout=2000")),
+        (url.clone(), no_settings, Some("-c idle_session_timeout=3000")),
         (url.clone(), &[("DATABASE_IDLE_TIMEOUT_MS", "0")], None),
         (
             own("sslmode=disable&options=-c%20work_mem%3D8MB"),
             no_settings,
-            Some("-c work_mem=8MB -c idle_session_timeout=2000"),
+            Some("-c work_mem=8MB -c idle_session_timeout=3000"),
         ),
         // The URL's own setting stays.
         (own("sslmode=disable&options[idle_session_timeout]=1min"), no_settings, Some("-c idle_session_timeout=1min")),
