@@ -1,4 +1,4 @@
-//! The database survives copies, moves, restores, fail-overs, upgrades; and who may do what in it.
+//! The database survives copies, moves, restores, fail-overs and upgrades, and gives each login its rights and no more.
 //!
 //! The commands that a person would type are those of docs/recovery.md.
 
