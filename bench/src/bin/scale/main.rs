@@ -133,7 +133,12 @@ impl Stage {
     /// The load on this database, which the functions reach by that server or pooler.
     async fn run(&self, database: &str, reached_by: &str) -> Run {
         let url = self.url(database);
-        let (platform, settings) = self.surroundings(&format!("{reached_by}/{database}")).await;
+        let (platform, mut settings) = self.surroundings(&format!("{reached_by}/{database}")).await;
+        if reached_by == self.server {
+            // This server has a connection for each process, so nobody waits for one. Processes that share two cores
+            // with it would need more time to connect again than to call.
+            settings.insert("DATABASE_IDLE_TIMEOUT_MS".to_owned(), "0".to_owned());
+        }
         let functions = Crowd::functions(self.environments);
         let world = World::create(&url, &functions).await;
         eprintln!("starting {} processes, {database}", self.environments);
