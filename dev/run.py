@@ -125,9 +125,6 @@ The functions log to {LOG}, and so does the build after a change
   curl {api.url}/subscription/eligible
   curl -X POST {api.url}/subscription/$SUBSCRIPTION/charge/$(date -u +%Y-%m).$SUBSCRIPTION
 
-The request_id names the month. With the subscription's id alone, next month's call gets this month's charge as its
-answer, and nobody is charged.
-
 These charge everybody for the month, once each:
 
   make bill-run ARGS='plan --api {api.url} --output .local/month.plan'

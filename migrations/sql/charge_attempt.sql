@@ -35,7 +35,7 @@ comment on column charge_attempt.deadline is 'Nothing is sent after it; in fligh
 comment on column charge_attempt.platform_order is 'The platform''s answer, JSON as it was received.';
 comment on column charge_attempt.upstream_answer is 'What the platform said when it refused: JSON, or text.';
 comment on column charge_attempt.late_order_at is
-    'When the platform''s acceptance arrived after the attempt had ended otherwise.';
+    'When the platform''s acceptance arrived after the attempt had ended otherwise and another one held its month.';
 comment on column charge_attempt.decided_by is 'Who decided, if only a person could know what happened.';
 comment on column charge_attempt.orphaned_at is 'When the orphan gave back its month and its request_id.';
 

@@ -20,6 +20,7 @@ create function claim_charge(
     -- The month's live attempt: the one that was claimed, or the one that decided the verdict.
     out held_attempt_id uuid,
     out held_request_id varchar,
+    -- The call's month. Null if the request_id is only another subscription's.
     out billing_month date,
     out customer_store_id varchar,
     out store_sku integer,
@@ -101,6 +102,9 @@ create function claim_charge(
                 when facts.month <> expected_month then 'month_mismatch'
                 when facts.by_another and facts.own_live is not true then 'request_id_reused'
                 when facts.month < this_month and facts.own_live is not true then 'request_id_reused'
+                -- A repeat across midnight is answered. A request_id that is used every month is refused.
+                when facts.month < this_month and facts.state = 'charged' and expected_month is null
+                    and facts.settled_at < moment - interval '1 day' then 'request_id_reused'
                 when facts.state = 'charged' then 'already_charged'
                 when facts.state = 'in_flight' and facts.token = claim_charge.token then 'claimed'
                 when facts.state = 'in_flight' then 'in_progress'
@@ -154,7 +158,7 @@ create function claim_charge(
         end if;
         held_attempt_id := facts.live_id;
         held_request_id := facts.live_request_id;
-        billing_month := facts.month;
+        billing_month := case verdict when 'request_id_reused' then facts.own_month else facts.month end;
         customer_store_id := facts.live_customer;
         store_sku := facts.live_sku;
         charged_at := facts.settled_at;

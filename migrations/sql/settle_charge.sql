@@ -29,18 +29,29 @@ create function settle_charge(
         settled charge_attempt;
     begin
         if outcome = 'charged' then
-            -- Money has moved, so this is recorded whichever call holds the attempt. An attempt that has ended keeps its state.
-            update charge_attempt attempt
-            set state = case when pending then 'charged' else attempt.state end,
-                token = case when pending then settle_charge.token else attempt.token end,
-                settled_at = case when pending then moment else settled_at end,
-                late_order_at = case when live then late_order_at else moment end,
-                upstream_status = case
-                    when attempt.state = 'charged' then attempt.upstream_status else settle_charge.upstream_status
-                end,
-                platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
-            where id = attempt_id
-            returning * into settled;
+            -- Money has moved, so this is recorded whichever call holds the attempt, even if a person has decided otherwise.
+            begin
+                update charge_attempt attempt
+                set state = 'charged',
+                    token = case when attempt.state = 'charged' then attempt.token else settle_charge.token end,
+                    settled_at = case when attempt.state = 'charged' then settled_at else moment end,
+                    upstream_status = case
+                        when attempt.state = 'charged' then attempt.upstream_status else settle_charge.upstream_status
+                    end,
+                    upstream_answer = null,
+                    platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
+                where id = attempt_id
+                returning * into settled;
+            exception
+                -- After the decision, another attempt took the month or the request_id.
+                when unique_violation then
+                    update charge_attempt attempt
+                    set late_order_at = coalesce(late_order_at, moment),
+                        upstream_status = settle_charge.upstream_status,
+                        platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
+                    where id = attempt_id
+                    returning * into settled;
+            end;
         else
             -- Only the call that holds the attempt may say so. It knows nothing about an earlier sending, so that one stays
             -- unknown; so does an attempt that is past its deadline.

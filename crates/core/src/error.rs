@@ -39,7 +39,7 @@ pub enum Error {
     #[error("The subscription cannot be charged: it or its club is not active, or it has no customer or no sku.")]
     NotChargeable,
     #[error("This request_id belongs to another subscription, or to a month that is past.")]
-    RequestIdReused,
+    RequestIdReused { month: Option<String> },
     #[error("The e-commerce platform refused the order. The month stays open.")]
     OrderRejected { upstream_status: Option<u16>, upstream_answer: Option<Value> },
     #[error("The e-commerce platform does not accept our credentials. Nothing was ordered.")]
@@ -83,7 +83,7 @@ impl Error {
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::EarlierOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
             Self::NotChargeable => (StatusCode::CONFLICT, "not_chargeable"),
-            Self::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, "request_id_reused"),
+            Self::RequestIdReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "request_id_reused"),
             Self::OrderRejected { .. } => (StatusCode::BAD_GATEWAY, "order_rejected"),
             Self::EcommerceUnauthorized { .. } => (StatusCode::BAD_GATEWAY, "ecommerce_unauthorized"),
             Self::EcommerceUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ecommerce_unavailable"),
@@ -99,6 +99,7 @@ impl Error {
         let after = |seconds: &Option<u64>| Some(seconds.unwrap_or(RETRY_AFTER).clamp(1, LONGEST_RETRY_AFTER));
         match self {
             Self::MonthMismatch { month } => extra.month = Some(month),
+            Self::RequestIdReused { month } => extra.month = month.as_deref(),
             Self::ChargeInProgress { retry_after } | Self::EcommerceUnavailable { retry_after } => {
                 extra.retry_after = after(retry_after);
             }
@@ -125,7 +126,6 @@ impl Error {
             | Self::SubscriptionNotFound
             | Self::ClubNotActive
             | Self::NotChargeable
-            | Self::RequestIdReused
             | Self::Internal(_) => {}
         }
         extra
@@ -137,7 +137,7 @@ pub struct Extra<'a> {
     /// Seconds after which the same call is worth repeating. A header.
     #[serde(skip)]
     pub retry_after: Option<u64>,
-    /// The call's month.
+    /// The call's month, or the request_id's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub month: Option<&'a str>,
     /// The request_id to repeat.

@@ -113,7 +113,7 @@ fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     InFlightUntil(Moment),
-    Charged,
+    Charged(Moment),
     Closed,
     Unknown,
 }
@@ -173,7 +173,10 @@ impl Model {
         let live = self.attempts.iter().position(of_month);
         if let Some(attempt) = live.map(|place| &self.attempts[place]) {
             match attempt.state {
-                State::Charged => return Some((200, "already")),
+                State::Charged(at) if month < this_month && now - at > TimeDelta::days(1) => {
+                    return Some((422, "request_id_reused"));
+                }
+                State::Charged(_) => return Some((200, "already")),
                 State::InFlightUntil(deadline) if now <= deadline => return Some((409, "charge_in_progress")),
                 State::InFlightUntil(_) | State::Unknown if attempt.number != number || !serves => {
                     return Some((409, "charge_outcome_unknown"));
@@ -191,7 +194,7 @@ impl Model {
         let attempt = &mut self.attempts[place];
         attempt.possibly_sent = live.is_some();
         let (state, answer) = match fault {
-            Fault::None => (State::Charged, Some((200, "charged"))),
+            Fault::None => (State::Charged(now), Some((200, "charged"))),
             Fault::Status(_) | Fault::TakenAndReset if attempt.possibly_sent => {
                 (State::Unknown, Some((504, "charge_outcome_unknown")))
             }

@@ -134,25 +134,96 @@ async fn a_person_decides_only_about_unknown_outcomes() {
 }
 
 #[tokio::test]
-async fn a_success_after_a_decision_is_recorded_and_logged_as_an_error() {
-    let api = Api::start().await;
-    let subscription = api.subscription().await;
-    let sleeper = sleeper(&api).await;
-    let answer = api
-        .charge_asleep(&sleeper, &subscription, "o", async || {
-            api.set_clock("statement_timestamp() + interval '1 minute'").await;
-            resolve(&api, "not_sent").await.unwrap();
-        })
-        .await;
-    answer.refuses(504, "charge_outcome_unknown");
-    let recorded: bool = api
-        .ask("select state = 'not_sent' and late_order_at is not null and platform_order is not null from charge_attempt")
-        .await;
-    assert!(recorded);
-    eventually("the error is logged", async || sleeper.log().contains("ended otherwise")).await;
-    // The repeat that the answer asks for finds the order.
-    let repeated = api.charge(&subscription, "o").await;
-    assert_eq!((repeated.status, &repeated.body["order"]["order_id"]), (200, &json!(1)));
+async fn a_success_after_a_decision_holds_its_month() {
+    for outcome in ["rejected", "not_sent"] {
+        let api = Api::start().await;
+        let subscription = api.subscription().await;
+        let sleeper = sleeper(&api).await;
+        let answer = api
+            .charge_asleep(&sleeper, &subscription, "o", async || {
+                api.set_clock("statement_timestamp() + interval '1 minute'").await;
+                resolve(&api, outcome).await.unwrap();
+            })
+            .await;
+        assert_eq!((answer.status, &answer.body["already_charged"]), (200, &json!(false)), "{outcome}");
+        let kept: bool = api
+            .ask(
+                "select state = 'charged' and late_order_at is null and platform_order is not null
+                    and decided_by = session_user
+                 from charge_attempt",
+            )
+            .await;
+        assert!(kept, "{outcome}: the record says who decided");
+        for request_id in ["o", "another"] {
+            let again = api.charge(&subscription, request_id).await;
+            assert_eq!((again.text("request_id"), &again.body["already_charged"]), ("o", &json!(true)), "{outcome}");
+        }
+        assert_eq!(api.platform.received().len(), 1);
+        assert!(!sleeper.log().contains("ended otherwise"), "the customer is charged once");
+    }
+}
+
+#[tokio::test]
+async fn a_success_after_a_decision_and_another_charge_is_recorded_and_logged_as_an_error() {
+    for request_id in ["o", "another"] {
+        let api = Api::start().await;
+        let subscription = api.subscription().await;
+        let sleeper = sleeper(&api).await;
+        let answer = api
+            .charge_asleep(&sleeper, &subscription, "o", async || {
+                api.set_clock("statement_timestamp() + interval '1 minute'").await;
+                resolve(&api, "not_sent").await.unwrap();
+                assert_eq!(api.charge(&subscription, request_id).await.status, 200);
+            })
+            .await;
+        answer.refuses(504, "charge_outcome_unknown");
+        let recorded: bool = api
+            .ask(
+                "select state = 'not_sent' and late_order_at is not null and platform_order is not null
+                 from charge_attempt where decided_by is not null",
+            )
+            .await;
+        assert!(recorded);
+        eventually("the error is logged", async || sleeper.log().contains("ended otherwise")).await;
+        // The repeat that the answer asks for finds the month charged.
+        let repeated = api.charge(&subscription, "o").await;
+        assert_eq!((repeated.status, repeated.text("request_id")), (200, request_id));
+    }
+}
+
+/// Another charge takes the month while the success is being recorded: the unique index decides.
+#[tokio::test]
+async fn a_success_after_a_decision_and_a_claim_at_the_same_time_hold_the_month_once() {
+    for (claim_commits, state) in [(true, "not_sent"), (false, "charged")] {
+        let api = Api::start().await;
+        let subscription = unknown(&api).await;
+        resolve(&api, "not_sent").await.unwrap();
+        let mut claim = api.sql.begin().await.unwrap();
+        let claimed: String = sqlx::query_scalar(
+            "select verdict from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)",
+        )
+        .bind(&subscription)
+        .fetch_one(&mut *claim)
+        .await
+        .unwrap();
+        assert_eq!(claimed, "claimed");
+        api.run("alter function settle_charge set lock_timeout = '20s'").await;
+        let settle = "select state from settle_charge(
+                (select id from charge_attempt where request_id = 'o'), gen_random_uuid(), 'charged', 201::smallint, '{}', null
+            )";
+        let (settled, ()) = tokio::join!(api.ask::<String>(settle), async {
+            eventually("the settlement waits for the claim", async || {
+                let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)
+                    where not granted and datname = current_database()";
+                api.ask::<i64>(waiting).await > 0
+            })
+            .await;
+            if claim_commits { claim.commit().await.unwrap() } else { claim.rollback().await.unwrap() }
+        });
+        assert_eq!(settled, state);
+        let late: bool = api.ask("select late_order_at is not null from charge_attempt where request_id = 'o'").await;
+        assert_eq!(late, claim_commits);
+    }
 }
 
 #[tokio::test]

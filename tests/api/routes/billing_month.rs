@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_tests::{Api, Call};
+use api_tests::{Answer, Api, Call};
 use ecommerce_stub::Behaviour;
 use serde_json::json;
 
@@ -142,6 +142,63 @@ async fn the_call_s_month_is_that_of_the_request_id_s_first_use() {
     api.call(charge_for("nobody", "o", "2026-11")).await.refuses(404, "subscription_not_found");
     api.call(charge_for(&other, "november", "2026-11")).await.refuses(409, "month_mismatch");
     api.call(charge_for(&other, "november", "2026-12")).await.refuses(422, "request_id_reused");
+}
+
+#[tokio::test]
+async fn a_repeat_across_midnight_is_answered_and_a_request_id_of_every_month_is_refused() {
+    let api = Api::start().await;
+    let subscription = old_subscription(&api).await;
+    let answers =
+        |answer: &Answer| (answer.status, answer.text("month").to_owned(), answer.body["already_charged"].clone());
+    let november = || (200, "2026-11".to_owned(), json!(true));
+    api.set_clock("'2026-11-30T23:59:59Z'::timestamptz").await;
+    assert_eq!(api.charge(&subscription, "mine").await.status, 200);
+
+    for moment in ["2026-12-01T00:00:00Z", "2026-12-01T23:59:59Z"] {
+        api.set_clock(&format!("'{moment}'::timestamptz")).await;
+        assert_eq!(answers(&api.charge(&subscription, "mine").await), november(), "{moment}");
+    }
+    for moment in ["2026-12-01T23:59:59.001Z", "2026-12-30T00:00:00Z", "2027-11-30T00:00:00Z"] {
+        api.set_clock(&format!("'{moment}'::timestamptz")).await;
+        let reused = api.charge(&subscription, "mine").await;
+        assert_eq!(reused.refuses(422, "request_id_reused").text("month"), "2026-11", "{moment}");
+        // A caller who names the month works through it.
+        assert_eq!(answers(&api.call(charge_for(&subscription, "mine", "2026-11")).await), november(), "{moment}");
+        api.call(charge_for(&subscription, "mine", "2026-12")).await.refuses(409, "month_mismatch");
+    }
+    assert_eq!(api.platform.received().len(), 1);
+}
+
+#[tokio::test]
+async fn within_its_month_a_charge_is_answered_for_weeks() {
+    let api = Api::start().await;
+    let subscription = old_subscription(&api).await;
+    api.set_clock("'2026-12-01T00:00:00Z'::timestamptz").await;
+    assert_eq!(api.charge(&subscription, "mine").await.status, 200);
+    api.set_clock("'2026-12-31T23:59:59Z'::timestamptz").await;
+    assert_eq!(api.charge(&subscription, "mine").await.body["already_charged"], json!(true));
+}
+
+#[tokio::test]
+async fn a_request_id_that_was_rejected_or_not_sent_in_a_past_month_is_refused() {
+    let api = Api::start().await;
+    let (one, two) = (old_subscription(&api).await, old_subscription(&api).await);
+    api.set_clock("'2026-11-30T23:59:59Z'::timestamptz").await;
+    for (subscription, request_id, status, code) in
+        [(&one, "rejected", 402, "order_rejected"), (&two, "not-sent", 429, "ecommerce_unavailable")]
+    {
+        api.platform.behave_once(Behaviour::status(status));
+        assert_eq!(api.charge(subscription, request_id).await.text("code"), code);
+    }
+    api.set_clock("'2026-12-01T00:00:00Z'::timestamptz").await;
+    for (subscription, request_id) in [(&one, "rejected"), (&two, "not-sent")] {
+        for call in [Call::charge(subscription, request_id), charge_for(subscription, request_id, "2026-11")] {
+            let reused = api.call(call).await;
+            assert_eq!(reused.refuses(422, "request_id_reused").text("month"), "2026-11");
+        }
+        api.call(charge_for(subscription, request_id, "2026-12")).await.refuses(409, "month_mismatch");
+    }
+    assert_eq!(api.platform.received().len(), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use api_tests::{Api, Call, eventually};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn answering(answer: Reply) -> Behaviour {
     Behaviour { answer, ..Behaviour::default() }
@@ -52,10 +52,8 @@ async fn the_next_month_is_charged_too_and_an_old_request_id_stays_in_its_month(
     let december = api.charge(&subscription, "december").await;
     assert_eq!((december.status, &december.body["already_charged"]), (200, &json!(false)));
     assert_ne!(december.text("month"), november.text("month"));
-    assert_eq!(api.platform.received().len(), 2);
-
-    let again = api.charge(&subscription, "november").await;
-    assert_eq!((again.text("month"), &again.body["already_charged"]), (november.text("month"), &json!(true)));
+    let reused = api.charge(&subscription, "november").await;
+    assert_eq!(reused.refuses(422, "request_id_reused").text("month"), november.text("month"));
     assert_eq!(api.platform.received().len(), 2);
 }
 
@@ -156,7 +154,14 @@ async fn a_refusal_gives_what_the_platform_said() {
         api.platform.behave_once(answering(Reply::Status { status: 402, headers, body: body.to_owned() }));
         let refused = api.charge(&subscription, "order-1").await;
         assert_eq!(refused.refuses(502, "order_rejected").body["upstream_answer"], said);
+        assert_eq!(last_upstream_answer(&api).await, said);
     }
+    // The longest in JSON that a refusal can be. Its outcome is recorded all the same.
+    let controls = "\u{1}".repeat(3000);
+    let headers = Default::default();
+    api.platform.behave_once(answering(Reply::Status { status: 402, headers, body: controls.clone() }));
+    api.charge(&subscription, "order-1").await.refuses(502, "order_rejected");
+    assert_eq!(last_upstream_answer(&api).await, json!(controls[..2048]));
     // Neither a body that breaks off nor bytes that are no text change the outcome.
     for (bytes, said) in [
         (&b"HTTP/1.1 402 No\r\ncontent-length: 99\r\n\r\nThe card"[..], "The card"),
@@ -165,7 +170,34 @@ async fn a_refusal_gives_what_the_platform_said() {
         api.platform.behave_once(answering(Reply::Raw { take: false, bytes: bytes.to_owned() }));
         let refused = api.charge(&subscription, "order-1").await;
         assert_eq!(refused.refuses(502, "order_rejected").text("upstream_answer"), said);
+        assert_eq!(last_upstream_answer(&api).await, json!(said));
     }
+    // For operators only: it may quote our credentials.
+    for status in [401, 407] {
+        let (headers, body) = (Default::default(), format!("{status}"));
+        api.platform.behave_once(answering(Reply::Status { status, headers, body }));
+        let refused = api.charge(&subscription, "order-1").await;
+        assert_eq!(refused.refuses(502, "ecommerce_unauthorized").body["upstream_answer"], json!(null));
+        assert_eq!(last_upstream_answer(&api).await, json!(status));
+    }
+    // Of an unknown outcome and of a charge there is none, even if an earlier sending was refused.
+    api.charge_into_the_unknown(&subscription, "order-1").await;
+    assert_eq!(last_upstream_answer(&api).await, json!(null));
+    api.platform.behave_once(answering(Reply::Status {
+        status: 402,
+        headers: Default::default(),
+        body: "1".to_owned(),
+    }));
+    api.charge(&subscription, "order-1").await.refuses(504, "charge_outcome_unknown");
+    assert_eq!(last_upstream_answer(&api).await, json!(1));
+    assert_eq!(api.charge(&subscription, "order-1").await.status, 200);
+    assert_eq!(last_upstream_answer(&api).await, json!(null));
+}
+
+/// What the ledger has kept of the last attempt's refusal.
+async fn last_upstream_answer(api: &Api) -> Value {
+    let last = "select upstream_answer from charge_ledger order by claimed_at desc limit 1";
+    api.ask::<Option<String>>(last).await.map_or(json!(null), |kept| serde_json::from_str(&kept).unwrap())
 }
 
 #[tokio::test]
@@ -313,7 +345,8 @@ async fn a_request_id_belongs_to_its_first_use() {
     let api = Api::start().await;
     let (one, two) = (api.subscription().await, api.subscription().await);
     assert_eq!(api.charge(&one, "charged").await.status, 200);
-    api.charge(&two, "charged").await.refuses(422, "request_id_reused");
+    let reused = api.charge(&two, "charged").await;
+    assert_eq!(reused.refuses(422, "request_id_reused").body["month"], json!(null), "another subscription's month");
 
     api.platform.behave_once(Behaviour::status(422));
     api.charge(&two, "rejected").await.refuses(502, "order_rejected");

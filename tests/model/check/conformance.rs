@@ -123,16 +123,16 @@ const ORPHANS: &str = "
 const ATTEMPTS: &str = "
     insert into charge_attempt (
         id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, possibly_sent, token,
-        claimed_at, deadline, settled_at, upstream_status, platform_order, late_order_at, orphaned_at
+        claimed_at, deadline, settled_at, upstream_status, platform_order, upstream_answer, late_order_at, orphaned_at
     )
     select id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, possibly_sent, token,
         billing_now() + make_interval(secs => claimed_at), billing_now() + make_interval(secs => deadline),
-        billing_now() + make_interval(secs => settled_at), upstream_status, platform_order,
+        billing_now() + make_interval(secs => settled_at), upstream_status, platform_order, upstream_answer,
         billing_now() + make_interval(secs => late_order_at), billing_now() + make_interval(secs => orphaned_at)
     from jsonb_to_recordset($1::jsonb) as given(
         id uuid, subscription_id text, billing_month date, request_id text, customer_store_id text, store_sku integer,
         state text, possibly_sent boolean, token uuid, claimed_at integer, deadline integer, settled_at integer,
-        upstream_status smallint, platform_order text, late_order_at integer, orphaned_at integer
+        upstream_status smallint, platform_order text, upstream_answer text, late_order_at integer, orphaned_at integer
     )
     returning 0::bigint, 'null'";
 
@@ -159,9 +159,12 @@ const SETTLE: &str = "
         'orphaned', orphaned
     )::text
     from jsonb_to_recordset($1::jsonb) as call(
-        number bigint, attempt_id uuid, token uuid, outcome text, upstream_status smallint, platform_order text
+        number bigint, attempt_id uuid, token uuid, outcome text, upstream_status smallint, platform_order text,
+        upstream_answer text
     ),
-    lateral settle_charge(call.attempt_id, call.token, call.outcome, call.upstream_status, call.platform_order, null)";
+    lateral settle_charge(
+        call.attempt_id, call.token, call.outcome, call.upstream_status, call.platform_order, call.upstream_answer
+    )";
 
 const RESOLVE: &str = "
     select number, to_jsonb(state)::text
@@ -187,6 +190,7 @@ const LEDGER: &str = "
         'deadline', extract(epoch from attempt.deadline - billing_now())::integer,
         'settled_at', extract(epoch from attempt.settled_at - billing_now())::integer,
         'upstream_status', attempt.upstream_status, 'platform_order', attempt.platform_order,
+        'upstream_answer', attempt.upstream_answer,
         'late_order_at', extract(epoch from attempt.late_order_at - billing_now())::integer,
         'orphaned', ledger.orphaned, 'orphaned_at', extract(epoch from attempt.orphaned_at - billing_now())::integer,
         'decided_by', attempt.decided_by, 'decided_because', attempt.decided_because,
@@ -261,9 +265,10 @@ impl Trial {
             "token": if own { self.token.clone() } else { attempt_id(self.number, id).replacen('a', "b", 1) },
             "claimed_at": -3600,
             "deadline": deadline,
-            "settled_at": if in_flight { None } else { Some(-1200) },
+            "settled_at": if in_flight { None } else { Some(self.settled_at()) },
             "upstream_status": upstream_status,
             "platform_order": if order { Some("{\"stored\":1}") } else { None },
+            "upstream_answer": (attempt.state == AttemptState::Rejected).then_some("\"stored\""),
             "late_order_at": if attempt.late_order { Some(-300) } else { None },
             "orphaned": attempt.orphaned,
             "orphaned_at": if attempt.released { Some(-60) } else { None },
@@ -271,6 +276,15 @@ impl Trial {
             "decided_because": null,
             "decided_at": null,
         })
+    }
+
+    fn settled_at(&self) -> i64 {
+        match self.transition.function {
+            Function::Claim(Claim { long_ago: true, .. }) => -86_401,
+            // A day to the second is not more than a day.
+            Function::Claim(_) => -86_400,
+            Function::Settle { .. } | Function::Resolve { .. } | Function::Delete { .. } => -1200,
+        }
     }
 
     fn condition(&self) -> Condition {
@@ -329,6 +343,7 @@ impl Trial {
                 "outcome": outcome.word(),
                 "upstream_status": status_of(outcome),
                 "platform_order": (outcome == AttemptState::Charged).then_some(NEW_ORDER),
+                "upstream_answer": (outcome == AttemptState::Rejected).then_some(NEW_ANSWER),
             }),
             Function::Resolve { outcome, .. } => json!({
                 "function": "resolve",
@@ -370,7 +385,7 @@ impl Trial {
                     "verdict": claimed.verdict.word(),
                     "held": row["id"],
                     "request_id": row["request_id"],
-                    "billing_month": month(claimed.month),
+                    "billing_month": claimed.month.map(month),
                     "customer_store_id": row["customer_store_id"],
                     "store_sku": row["store_sku"],
                     "charged_at": row["settled_at"],
@@ -385,16 +400,20 @@ impl Trial {
                 let then = *before.attempt(0);
                 let mut rows = self.rows_after(&after, |_, _, _| {});
                 let row = &mut rows[0];
-                let is_pending = matches!(then.state, AttemptState::InFlight | AttemptState::Unknown);
                 if outcome == AttemptState::Charged {
-                    if is_pending {
-                        row["settled_at"] = json!(0);
-                    }
-                    if !then.is_live() {
-                        row["late_order_at"] = json!(0);
-                    }
-                    if then.state != AttemptState::Charged {
-                        row["upstream_status"] = json!(status_of(outcome));
+                    match (then.state, settled.state) {
+                        (AttemptState::Charged, _) => {}
+                        (_, AttemptState::Charged) => {
+                            row["settled_at"] = json!(0);
+                            row["upstream_status"] = json!(status_of(outcome));
+                            row["upstream_answer"] = Value::Null;
+                        }
+                        _ => {
+                            row["upstream_status"] = json!(status_of(outcome));
+                            if !then.late_order {
+                                row["late_order_at"] = json!(0);
+                            }
+                        }
                     }
                     if row["platform_order"].is_null() {
                         row["platform_order"] = json!(NEW_ORDER);
@@ -402,6 +421,7 @@ impl Trial {
                 } else if then.state == AttemptState::InFlight && then.token == Token::Call(0) {
                     row["settled_at"] = json!(0);
                     row["upstream_status"] = json!(status_of(outcome));
+                    row["upstream_answer"] = json!((outcome == AttemptState::Rejected).then_some(NEW_ANSWER));
                 }
                 let answer = json!({
                     "state": settled.state.word(),
@@ -455,6 +475,7 @@ impl Trial {
 }
 
 const NEW_ORDER: &str = "{\"new\":1}";
+const NEW_ANSWER: &str = "\"new\"";
 
 fn status_of(outcome: AttemptState) -> Option<u16> {
     match outcome {

@@ -18,7 +18,7 @@ use charge_model::{
     Bounds, Claims, Counterexample, Explored, Rules, Sending, Transition, Variant, Verdict,
     database::AttemptState,
     explore,
-    protocol::{FOR_GOOD, Function, ONE_ORDER, ONE_OWNER, RECORDED},
+    protocol::{FOR_GOOD, Function, LATE_HOLDS, ONE_ORDER, ONE_OWNER, RECORDED},
     shortest_counterexample,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -34,6 +34,9 @@ const SMALL: Bounds = Bounds { subscriptions: 1, calls: 3, disturbances: 0 };
 
 static EXPLORED: LazyLock<Vec<Explored>> =
     LazyLock::new(|| BOUNDS.into_iter().map(|bounds| explore(Rules::new(bounds))).collect());
+/// Here a decision can be untrue, so a success can come after it.
+static WITH_STOPS: LazyLock<Explored> = LazyLock::new(|| explore(STOPPING));
+const STOPPING: Rules = Rules { sending: Sending::MayStop, ..Rules::new(SMALL) };
 
 fn print(what: &str, counterexample: &Counterexample) {
     report(&format!("{what}: violates \"{}\" in {} steps", counterexample.property, counterexample.steps.len()));
@@ -77,12 +80,22 @@ fn the_protocol_holds_in_every_order_of_its_steps() {
 
 #[test]
 fn only_a_decision_during_a_stop_before_the_sending_makes_a_second_order() {
-    let stopping = Rules { sending: Sending::MayStop, ..Rules::new(SMALL) };
-    let known = shortest_counterexample(stopping, ONE_ORDER).expect("the known exception");
+    let known = shortest_counterexample(STOPPING, ONE_ORDER).expect("the known exception");
     print("a stop between the last look at the clock and the sending", &known);
     assert!(known.steps.iter().any(|(step, _)| step.contains("a person decides")));
 
-    assert_holds("a stop without a decision", &explore(Rules { decisions: false, ..stopping }));
+    assert_holds("a stop without a decision", &explore(Rules { decisions: false, ..STOPPING }));
+}
+
+#[test]
+fn a_success_after_a_decision_holds_its_month() {
+    report(&format!("model: with stops and decisions: {} states, {:.1?}", WITH_STOPS.states, WITH_STOPS.time));
+    for property in [LATE_HOLDS, FOR_GOOD, ONE_OWNER, RECORDED] {
+        assert!(WITH_STOPS.holds.contains(&property), "{property}");
+    }
+    let forgetful = Rules { variant: Variant::ForgottenLateOrder, ..STOPPING };
+    let found = shortest_counterexample(forgetful, LATE_HOLDS).expect("a success that holds nothing");
+    print("a success after a decision that is only noted", &found);
 }
 
 #[test]
@@ -113,7 +126,8 @@ fn every_broken_protocol_is_caught() {
 
 /// Everything that the model asks of the database, and decisions that are refused.
 fn transitions() -> BTreeSet<Transition> {
-    let mut all: BTreeSet<Transition> = EXPLORED.iter().flat_map(|explored| &explored.transitions).copied().collect();
+    let explored = EXPLORED.iter().chain([&*WITH_STOPS]);
+    let mut all: BTreeSet<Transition> = explored.flat_map(|explored| &explored.transitions).copied().collect();
     let settled: Vec<_> = all
         .iter()
         .filter(|it| matches!(it.function, Function::Settle { .. } | Function::Resolve { .. }))
@@ -223,6 +237,19 @@ async fn every_broken_function_is_caught() {
             "a month that the caller did not mean",
             "claim_charge",
             &[("facts.month <> expected_month", "this_month <> expected_month")],
+            "",
+        ),
+        (
+            "a charge that is answered in any later month",
+            "claim_charge",
+            &[("and facts.settled_at < moment - interval '1 day'", "and false")],
+            "",
+        ),
+        ("a charge that is answered on its day only", "claim_charge", &[("and expected_month is null\n", "\n")], ""),
+        (
+            "a success after a decision that is only noted",
+            "settle_charge",
+            &[("set state = 'charged',", "set state = case when live then 'charged' else attempt.state end,")],
             "",
         ),
     ] {

@@ -104,7 +104,26 @@ impl Transition {
             }
             Function::Settle { attempt, call, outcome } => {
                 let function = Function::Settle { attempt: 0, call: 0, outcome };
-                Self { before: Database::of_one(month, attempts[usize::from(attempt)], Some(call)), function }
+                let mut before = Database::of_one(month, attempts[usize::from(attempt)], Some(call));
+                let Some(settled) = attempts[usize::from(attempt)] else { return Self { before, function } };
+                // Others matter only to a success of an attempt that has ended otherwise.
+                if outcome == AttemptState::Charged && !settled.is_live() {
+                    let rename = |other: Attempt| Attempt {
+                        subscription: u8::from(other.subscription != settled.subscription),
+                        request: u8::from(other.request != settled.request),
+                        token: Token::Person,
+                        ..other
+                    };
+                    let own = usize::from(attempt);
+                    let mut others: Vec<_> =
+                        (0..).zip(attempts).filter(|(id, _)| *id != own).filter_map(|(_, it)| it).map(rename).collect();
+                    others.retain(|other| other.subscription == 0 || other.request == 0);
+                    others.sort();
+                    for (place, other) in before.attempts[1..].iter_mut().zip(others) {
+                        *place = Some(other);
+                    }
+                }
+                Self { before, function }
             }
             Function::Resolve { attempt, outcome } => {
                 let function = Function::Resolve { attempt: 0, outcome };

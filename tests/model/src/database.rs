@@ -59,7 +59,7 @@ pub struct Attempt {
     pub token: Token,
     /// Only of an attempt in flight.
     pub past_deadline: bool,
-    /// The platform's success arrived after the attempt had ended otherwise.
+    /// The platform's success arrived after the attempt had ended otherwise and another one held its month.
     pub late_order: bool,
     /// Its subscription was deleted.
     pub orphaned: bool,
@@ -156,20 +156,23 @@ pub struct Claim {
     pub may_call_out: bool,
     /// The month that the caller means.
     pub expected_month: Option<u8>,
+    /// What is charged was charged more than a day ago.
+    pub long_ago: bool,
 }
 
 impl Claim {
     /// For an active subscription and any month, with the time to call out.
     pub fn new(call: u8, subscription: u8, request: u8) -> Self {
         let condition = Condition::Active;
-        Self { call, subscription, request, condition, may_call_out: true, expected_month: None }
+        Self { call, subscription, request, condition, may_call_out: true, expected_month: None, long_ago: false }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
     pub verdict: Verdict,
-    pub month: u8,
+    /// None if the request_id is only another subscription's.
+    pub month: Option<u8>,
     /// The month's live attempt.
     pub held: Option<u8>,
 }
@@ -185,7 +188,8 @@ pub struct Settled {
 /// What a look finds: a verdict, or something to write.
 pub enum Look {
     Decided(Verdict),
-    Open,
+    /// For this month.
+    Open(u8),
     TakeOver(u8),
 }
 
@@ -212,18 +216,18 @@ impl Database {
             match look {
                 Look::Decided(verdict) => return Claimed { verdict, month, held },
                 Look::TakeOver(id) => self.take_over(id, claim.call, variant),
-                Look::Open => self.open(claim, month, variant),
+                Look::Open(month) => self.open(claim, month, variant),
             }
         }
         let (look, month, held) = self.look(claim, variant);
         match look {
             Look::Decided(verdict) => Claimed { verdict, month, held },
-            Look::Open | Look::TakeOver(_) => Claimed { verdict: Verdict::InProgress, month, held },
+            Look::Open(_) | Look::TakeOver(_) => Claimed { verdict: Verdict::InProgress, month, held },
         }
     }
 
     /// What it finds, the call's month, and the month's live attempt.
-    pub fn look(&self, claim: Claim, variant: Variant) -> (Look, u8, Option<u8>) {
+    pub fn look(&self, claim: Claim, variant: Variant) -> (Look, Option<u8>, Option<u8>) {
         let used = || {
             let of_request = |attempt: &&Attempt| attempt.request == claim.request && !attempt.orphaned;
             self.attempts().map(|(_, attempt)| attempt).filter(of_request)
@@ -242,6 +246,8 @@ impl Database {
         };
         let live = self.attempts().find(|(_, attempt)| holds(attempt));
 
+        let is_charged = |(_, attempt): (u8, &Attempt)| attempt.state == AttemptState::Charged;
+
         let by_another = used().any(|attempt| attempt.subscription != claim.subscription);
 
         // The first line that fits decides.
@@ -250,6 +256,9 @@ impl Database {
         } else if claim.expected_month.is_some_and(|expected| expected != month) {
             Some(Verdict::MonthMismatch)
         } else if !own_live && (by_another || month < self.month) {
+            Some(Verdict::RequestIdReused)
+        } else if month < self.month && live.is_some_and(is_charged) && claim.expected_month.is_none() && claim.long_ago
+        {
             Some(Verdict::RequestIdReused)
         } else if let Some((_, live)) = live {
             if live.state == AttemptState::Charged {
@@ -273,8 +282,10 @@ impl Database {
             (Some(verdict), _) => Look::Decided(verdict),
             (None, _) if !claim.may_call_out => Look::Decided(Verdict::NoTime),
             (None, Some((id, _))) => Look::TakeOver(id),
-            (None, None) => Look::Open,
+            (None, None) => Look::Open(month),
         };
+        let month =
+            if decided == Some(Verdict::RequestIdReused) { own().map(|own| own.month).min() } else { Some(month) };
         (look, month, live.map(|(id, _)| id))
     }
 
@@ -319,17 +330,18 @@ impl Database {
 
     /// migrations/sql/settle_charge.sql
     pub fn settle(&mut self, id: u8, call: u8, outcome: AttemptState, variant: Variant) -> Settled {
+        let month_is_taken = self.is_taken_from(id) || variant == Variant::ForgottenLateOrder;
         let attempt = self.attempt_mut(id);
         let own = attempt.token == Token::Call(call) || variant == Variant::UnfencedSettle;
         if outcome == AttemptState::Charged {
             match attempt.state {
-                AttemptState::InFlight | AttemptState::Unknown => {
+                AttemptState::Charged => {}
+                AttemptState::Rejected | AttemptState::NotSent if month_is_taken => attempt.late_order = true,
+                AttemptState::InFlight | AttemptState::Unknown | AttemptState::Rejected | AttemptState::NotSent => {
                     attempt.state = AttemptState::Charged;
                     attempt.token = Token::Call(call);
                     attempt.past_deadline = false;
                 }
-                AttemptState::Charged => {}
-                AttemptState::Rejected | AttemptState::NotSent => attempt.late_order = true,
             }
         } else if attempt.state == AttemptState::InFlight && own {
             let uncertain = match variant {
@@ -343,6 +355,17 @@ impl Database {
         }
         let Attempt { state, token, month, orphaned, .. } = *attempt;
         Settled { state, own: token == Token::Call(call), month, orphaned }
+    }
+
+    /// Whether one of the two unique indexes refuses to make this attempt live again.
+    fn is_taken_from(&self, id: u8) -> bool {
+        let attempt = self.attempt(id);
+        let takes = |(other_id, other): (u8, &Attempt)| {
+            let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
+            let shares = owner(other) == owner(attempt) || other.request == attempt.request;
+            other_id != id && shares && other.is_live() && !other.released
+        };
+        !attempt.released && self.attempts().any(takes)
     }
 
     /// migrations/sql/resolve_charge.sql; false if it refuses.

@@ -10,16 +10,20 @@ use stateright::{Model, Property};
 use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, FRESH, Look, Token, Verdict};
 
 pub const REQUESTS: u8 = 2;
-/// What a claim finds, and what its caller says: the subscription, whether there is time to call out, the month it is for.
-const FOUND: [(Condition, bool, Option<u8>); 8] = [
-    (Condition::Active, true, None),
-    (Condition::Active, true, Some(0)),
-    (Condition::Active, true, Some(1)),
-    (Condition::Active, false, None),
-    (Condition::Cancelled, true, None),
-    (Condition::Nameless, true, None),
-    (Condition::Absent, true, None),
-    (Condition::Absent, true, Some(1)),
+/// What a claim finds, and what its caller says: the subscription, whether there is time to call out, the month it is for,
+/// whether what is charged was charged more than a day ago.
+const FOUND: [(Condition, bool, Option<u8>, bool); 11] = [
+    (Condition::Active, true, None, false),
+    (Condition::Active, true, Some(0), false),
+    (Condition::Active, true, Some(1), false),
+    (Condition::Active, false, None, false),
+    (Condition::Cancelled, true, None, false),
+    (Condition::Nameless, true, None, false),
+    (Condition::Absent, true, None, false),
+    (Condition::Absent, true, Some(1), false),
+    (Condition::Active, true, None, true),
+    (Condition::Active, true, Some(0), true),
+    (Condition::Absent, true, None, true),
 ];
 
 /// The protocol, or a broken variant of it.
@@ -42,6 +46,8 @@ pub enum Variant {
     UntestedTakeOver,
     /// The month is the current one, not that of the request_id's first use.
     MonthOfTheCall,
+    /// A success after a decision is noted, and does not hold its month.
+    ForgottenLateOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -224,7 +230,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(bounds: Bounds) -> Self {
+    pub const fn new(bounds: Bounds) -> Self {
         let (claims, sending) = (Claims::AtOnce, Sending::AtOnce);
         Self { variant: Variant::AsItIs, claims, sending, decisions: true, bounds, sorted: true }
     }
@@ -368,9 +374,10 @@ impl Model for Protocol {
                                 sends(call, subscription, request, actions);
                                 continue;
                             }
-                            for (condition, may_call_out, expected_month) in FOUND {
+                            for (condition, may_call_out, expected_month, long_ago) in FOUND {
                                 let claim = Claim::new(call, subscription, request);
-                                actions.push(Action::Claim(Claim { condition, may_call_out, expected_month, ..claim }));
+                                let claim = Claim { condition, may_call_out, expected_month, long_ago, ..claim };
+                                actions.push(Action::Claim(claim));
                             }
                             if may_be_late {
                                 actions.push(Action::LoseClaim { call, subscription, request });
@@ -567,8 +574,26 @@ impl Model for Protocol {
                 })
             }),
             Property::always(RECORDED, |_, state: &State| !state.unrecorded),
-            Property::always(FOR_GOOD, |_, state: &State| {
-                (0..).zip(state.ends).all(|(id, end)| end.is_none_or(|end| state.database.attempt(id).state == end))
+            Property::always(FOR_GOOD, |model: &Self, state: &State| {
+                let stays = |id, end| {
+                    let attempt = state.database.attempt(id);
+                    // Only a stop before the sending makes a decision untrue, and only an order corrects it.
+                    attempt.state == end
+                        || model.rules.sending == Sending::MayStop
+                            && attempt.state == AttemptState::Charged
+                            && state.orders[usize::from(id)] == Order::Taken
+                };
+                (0..).zip(state.ends).all(|(id, end)| end.is_none_or(|end| stays(id, end)))
+            }),
+            Property::always(LATE_HOLDS, |_, state: &State| {
+                state.database.attempts().filter(|(_, attempt)| attempt.late_order && !attempt.orphaned).all(
+                    |(id, late)| {
+                        state.database.attempts().any(|(other_id, other)| {
+                            let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
+                            other_id != id && (owner(other) == owner(late) || other.request == late.request)
+                        })
+                    },
+                )
             }),
             Property::always(CHARGED_IS_ORDERED, |_, state: &State| {
                 let charged = state.database.attempts().filter(|(_, attempt)| attempt.state == AttemptState::Charged);
@@ -598,6 +623,7 @@ pub const ONE_OWNER: &str =
     "a request_id has one subscription and month, and each request_id and month has one live attempt";
 pub const RECORDED: &str = "an order that is sent has its attempt";
 pub const FOR_GOOD: &str = "what is charged, rejected or not sent stays so, so what an answer said stays true";
+pub const LATE_HOLDS: &str = "a success that comes after a decision holds its month, unless another attempt does";
 pub const CHARGED_IS_ORDERED: &str = "what is charged was ordered";
 pub const OPEN_IS_OPEN: &str = "an attempt that opened its month has no order";
 pub const WAY_FORWARD: &str = "a repeat or a decision ends what is unknown, and the month can be charged";

@@ -12,11 +12,14 @@ impl fmt::Display for Action {
         let letter = |request: u8| char::from(b'a' + request);
         let number = |id: u8| id + 1;
         match *self {
-            Self::Claim(Claim { call, subscription, request, condition, may_call_out, expected_month }) => {
+            Self::Claim(Claim { call, subscription, request, condition, may_call_out, expected_month, long_ago }) => {
                 let (call, subscription, request) = (number(call), number(subscription), letter(request));
                 write!(out, "call {call} claims for subscription {subscription} ({condition:?}) under {request}")?;
                 if let Some(month) = expected_month {
                     write!(out, ", for month {}", number(month))?;
+                }
+                if long_ago {
+                    write!(out, ", more than a day later")?;
                 }
                 if may_call_out { Ok(()) } else { write!(out, ", without the time to send") }
             }

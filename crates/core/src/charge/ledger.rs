@@ -52,8 +52,8 @@ impl Claim {
 /// What a claim found and decided.
 pub struct Claimed {
     pub verdict: Verdict,
-    /// The call's.
-    pub month: BillingMonth,
+    /// The call's. None if the request_id is only another subscription's.
+    pub month: Option<BillingMonth>,
     /// The month's live attempt; this call's own if the verdict is [`Verdict::Claimed`].
     pub live: Option<LiveAttempt>,
 }
@@ -91,7 +91,7 @@ impl Query for Claim {
 
     async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Claimed> {
         let row = sqlx::query!(
-            r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month as "billing_month!",
+            r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month,
                    customer_store_id, store_sku, charged_at, platform_order, retry_after
                from claim_charge(
                    subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => $5,
@@ -109,9 +109,9 @@ impl Query for Claim {
         )
         .fetch_one(connection)
         .await?;
-        let month = BillingMonth::of(row.billing_month);
-        let live = match (row.held_attempt_id, row.held_request_id, row.customer_store_id, row.store_sku) {
-            (Some(id), Some(request_id), Some(customer_id), Some(sku_id)) => Some(LiveAttempt {
+        let month = row.billing_month.map(BillingMonth::of);
+        let live = match (row.held_attempt_id, row.held_request_id, month, row.customer_store_id, row.store_sku) {
+            (Some(id), Some(request_id), Some(month), Some(customer_id), Some(sku_id)) => Some(LiveAttempt {
                 id,
                 request_id: RequestId::parse(&request_id).map_err(decode)?,
                 month,
@@ -135,6 +135,8 @@ pub struct Settlement<'a> {
     pub upstream_status: Option<u16>,
     /// The platform's JSON.
     pub order: Option<&'a str>,
+    /// What the platform said when it refused: JSON.
+    pub upstream_answer: Option<&'a str>,
 }
 
 /// An attempt after it is settled.
@@ -158,13 +160,14 @@ impl Query for Settlement<'_> {
                    orphaned as "orphaned!"
                from settle_charge(
                    attempt_id => $1, token => $2, outcome => $3, upstream_status => $4, platform_order => $5,
-                   upstream_answer => null
+                   upstream_answer => $6
                )"#,
             self.attempt_id,
             self.token,
             self.state.as_str(),
             self.upstream_status.and_then(|status| i16::try_from(status).ok()),
-            self.order
+            self.order,
+            self.upstream_answer
         )
         .fetch_one(connection)
         .await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     ledger::{Charge, Claim, Claimed, LiveAttempt, Settled, Settlement},
@@ -83,12 +83,14 @@ impl Charging {
             Order { request_id: &attempt.request_id, customer_id: &attempt.customer_id, sku_id: attempt.sku_id };
         let answer = self.platform.send(&order, call_out).await;
         failpoint!("answered");
+        let upstream_answer = answer.upstream_answer.as_ref().map(Value::to_string);
         let settlement = Settlement {
             attempt_id: attempt.id,
             token: claim.token(),
             state: answer.state,
             upstream_status: answer.upstream_status,
             order: answer.order.as_deref().map(RawValue::get),
+            upstream_answer: upstream_answer.as_deref(),
         };
         let settled = self.database.ask(&settlement, time).await;
         failpoint!("settled");
@@ -103,25 +105,29 @@ enum Decision {
 
 /// What the call does next.
 fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> {
-    let held = |live: Option<LiveAttempt>| {
-        live.ok_or_else(|| Error::Internal(format!("a claim ended as {verdict:?} without an attempt").into()))
-    };
     match verdict {
-        Verdict::Claimed => Ok(Decision::Send(held(live)?)),
-        Verdict::AlreadyCharged => Ok(Decision::AlreadyCharged(held(live)?.into())),
+        Verdict::Claimed => Ok(Decision::Send(found(verdict, live)?)),
+        Verdict::AlreadyCharged => Ok(Decision::AlreadyCharged(found(verdict, live)?.into())),
         Verdict::InProgress => Err(Error::ChargeInProgress { retry_after: live.map(|attempt| attempt.seconds_left) }),
         Verdict::OutcomeUnknown => {
-            Err(Error::EarlierOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: false })
+            let request_id = found(verdict, live)?.request_id.to_string();
+            Err(Error::EarlierOutcomeUnknown { request_id, undecidable: false })
         }
         Verdict::Undecidable => {
-            Err(Error::EarlierOutcomeUnknown { request_id: held(live)?.request_id.to_string(), undecidable: true })
+            let request_id = found(verdict, live)?.request_id.to_string();
+            Err(Error::EarlierOutcomeUnknown { request_id, undecidable: true })
         }
         Verdict::NotChargeable => Err(Error::NotChargeable),
         Verdict::NoTime => Err(Error::EcommerceUnavailable { retry_after: None }),
-        Verdict::MonthMismatch => Err(Error::MonthMismatch { month: month.to_string() }),
-        Verdict::RequestIdReused => Err(Error::RequestIdReused),
+        Verdict::MonthMismatch => Err(Error::MonthMismatch { month: found(verdict, month)?.to_string() }),
+        Verdict::RequestIdReused => Err(Error::RequestIdReused { month: month.map(|month| month.to_string()) }),
         Verdict::SubscriptionNotFound => Err(Error::SubscriptionNotFound),
     }
+}
+
+/// What a claim with this verdict always answers.
+fn found<T>(verdict: Verdict, answered: Option<T>) -> Result<T, Error> {
+    answered.ok_or_else(|| Error::Internal(format!("a claim ended as {verdict:?} and does not say of what").into()))
 }
 
 /// Logs the attempt's outcome, once, and turns it into the answer.
