@@ -101,6 +101,14 @@ def lookup_case(subscription: str) -> Case:
     return OPERATIONS["lookup"].case({"id": subscription})
 
 
+def history_case(subscription: str) -> Case:
+    return OPERATIONS["history"].case({"id": subscription})
+
+
+def charges_case(**query: object) -> Case:
+    return OPERATIONS["charges"].case({}, query=query)
+
+
 def subscriptions_case(customer: str) -> Case:
     return OPERATIONS["subscriptions"].case({}, query={"customer_id": customer})
 
@@ -116,6 +124,8 @@ def some_case(operation: str, world: World) -> Case:
         "subscribe": lambda: subscribe_case(),
         "status": lambda: status_case(subscription, status_id=1),
         "lookup": lambda: lookup_case(subscription),
+        "history": lambda: history_case(subscription),
+        "charges": lambda: charges_case(limit=1),
         "subscriptions": lambda: subscriptions_case(subscription),
         "clubs": lambda: clubs_case(),
         "eligible": lambda: eligible_case(limit=1),
@@ -218,6 +228,9 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("status", 404, "subscription_not_found"): asking(lambda _: status_case("nobody", status_id=1)),
     ("lookup", 400, "invalid_request"): asking(lambda _: lookup_case("x" * 37)),
     ("lookup", 404, "subscription_not_found"): asking(lambda _: lookup_case("nobody")),
+    ("history", 400, "invalid_request"): asking(lambda _: history_case("x" * 37)),
+    ("history", 404, "subscription_not_found"): asking(lambda _: history_case("nobody")),
+    ("charges", 400, "invalid_request"): asking(lambda _: charges_case(month="2026-13")),
     ("subscriptions", 400, "invalid_request"): asking(lambda _: subscriptions_case("")),
     ("eligible", 400, "invalid_request"): asking(lambda _: eligible_case(limit=0)),
     ("eligible", 400, "page_required"): page_required,
@@ -235,6 +248,8 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("subscribe", 500, "internal_error"): internal_error("subscribe", "club"),
     ("status", 500, "internal_error"): internal_error("status", "subscription_status_history"),
     ("lookup", 500, "internal_error"): internal_error("lookup", "subscription_status_history"),
+    ("history", 500, "internal_error"): internal_error("history", "subscription"),
+    ("charges", 500, "internal_error"): internal_error("charges", "charge_attempt"),
     ("subscriptions", 500, "internal_error"): internal_error("subscriptions", "subscription"),
     ("clubs", 500, "internal_error"): internal_error("clubs", "club"),
     ("eligible", 500, "internal_error"): internal_error("eligible", "subscription"),
@@ -307,6 +322,19 @@ def test_a_page_leads_to_the_next(world: World) -> None:
     after = requests.get(urljoin(answer.url, answer.links["next"]["url"]))
     case.validate_response(after)
     assert answer.json() < after.json()
+
+
+def test_a_page_of_charges_leads_to_the_next(world: World) -> None:
+    for _ in range(2):
+        assert world.charge(world.subscription(1)).status_code == 200
+    case = charges_case(limit=1, state="charged,rejected", orphaned=True)
+    answer = requests.request(**case.as_transport_kwargs(base_url=world.api))
+    case.validate_response(answer)
+    after = requests.get(urljoin(answer.url, answer.links["next"]["url"]))
+    case.validate_response(after)
+    assert answer.json()["charges"] != after.json()["charges"]
+    assert "counts" in answer.json()
+    assert "counts" not in after.json()
 
 
 def test_a_charge_whose_order_was_cut_has_none(world: World) -> None:

@@ -68,10 +68,13 @@ test("each customer sees and pauses only their own subscription", async () => {
     const list = await fetchFromPage(customer.token, "GET", "/subscription");
     assert.deepEqual(list.body.map(({ id, status_id }) => [id, status_id]), [[own, 3]]);
     assert.equal((await fetchFromPage(customer.token, "GET", `/subscription/${own}`)).status, 200);
+    assert.deepEqual((await fetchFromPage(customer.token, "GET", `/subscription/${own}/charge`)).body, []);
 
     const status = `/subscription/${others}/status`;
     refuses(await fetchFromPage(customer.token, "POST", status, { status_id: 2 }), 404, "subscription_not_found");
     refuses(await fetchFromPage(customer.token, "GET", `/subscription/${others}`), 404, "subscription_not_found");
+    const charges = `/subscription/${others}/charge`;
+    refuses(await fetchFromPage(customer.token, "GET", charges), 404, "subscription_not_found");
     const ofOther = { customer_id: other.id };
     refuses(await fetchFromPage(customer.token, "POST", "/club/1/subscribe", ofOther), 403, "customer_mismatch");
     refuses(await fetchFromPage(customer.token, "GET", `/subscription?customer_id=${other.id}`), 403, "customer_mismatch");

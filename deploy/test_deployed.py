@@ -103,7 +103,12 @@ def test_a_month_of_a_subscription(slash: str, stage: Stage, signed_by: Credenti
         assert (charged.status_code, charged.json()["already_charged"]) == (200, already)
     assert platform.orders().count(request_id) == 1
 
-    for answer in (subscribed, paused, activated, found, listed, clubs, eligible, charged):
+    history = stage.call("GET", f"/subscription/{subscription}/charge{slash}")
+    assert [month["request_id"] for month in history.json()] == [request_id]
+    charges = stage.call("GET", f"/charge{slash}?subscription_id={subscription}", signed_by=signed_by)
+    assert [charge["request_id"] for charge in charges.json()["charges"]] == [request_id]
+
+    for answer in (subscribed, paused, activated, found, listed, clubs, eligible, charged, history, charges):
         assert answer.headers["access-control-allow-origin"] == origin(stage)
         assert answer.headers["content-type"] == "application/json"
 

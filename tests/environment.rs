@@ -56,11 +56,11 @@ impl Answer {
         self
     }
 
-    /// The call for the next page, if the answer names one.
-    pub fn next_page(&self) -> Option<Call> {
+    /// The call for the next page of this route, if the answer names one.
+    pub fn next_page(&self, path: &str) -> Option<Call> {
         let link = self.headers.get("link")?;
         let query = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a next page");
-        let mut call = Call::get("/subscription/eligible");
+        let mut call = Call::get(path);
         call.query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Some(call)
     }

@@ -46,3 +46,5 @@ create unique index charge_attempt_request_id_once on charge_attempt (request_id
 create index charge_attempt_of_request_id on charge_attempt (request_id);
 create index charge_attempt_pending on charge_attempt (deadline) where pending;
 create index charge_attempt_of_month on charge_attempt (billing_month, subscription_id collate "C", claimed_at, id);
+create index charge_attempt_ended on charge_attempt (billing_month, subscription_id collate "C") where not live;
+create index charge_attempt_of_subscription on charge_attempt (subscription_id);

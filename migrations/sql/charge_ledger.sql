@@ -8,7 +8,8 @@ create view charge_ledger as
         case when state = 'in_flight' and is_past_deadline(claimed_at, deadline) then 'unknown' else state end as state,
         pending, live, possibly_sent, token, claimed_at, deadline, settled_at, upstream_status, platform_order,
         upstream_answer, late_order_at, decided_by, decided_at, decided_because, orphaned_at,
-        exists (select from orphan_note where attempt_id = attempt.id) as orphaned
+        -- Not as EXISTS, for which a plan may read the notes of all attempts.
+        coalesce((select true from orphan_note where attempt_id = attempt.id limit 1), false) as orphaned
     from charge_attempt attempt;
 comment on view charge_ledger is
     'Attempts as they stand now: in flight past the deadline is unknown; orphaned when the subscription was deleted.';

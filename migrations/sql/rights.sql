@@ -23,7 +23,8 @@ create function grant_to_functions(role name) returns void language plpgsql
         execute format('grant usage on schema %I to %I', current_schema(), role);
         execute format(
             'grant execute on function subscribe, record_status, subscriptions, active_clubs, eligible_subscriptions,
-                current_billing_month, claim_charge, settle_charge, count_unresolved_charges
+                current_billing_month, claim_charge, settle_charge, count_charges, charges_of_month, charges_of_subscription,
+                count_unresolved_charges
              to %I',
             role
         );

@@ -4,7 +4,7 @@ from alembic import op
 from sql_files import apply
 
 revision = "481e2ad8607a"
-down_revision = "7ae60d79b60a"
+down_revision = "5d1f0c7a94be"
 branch_labels = None
 depends_on = None
 

@@ -1,5 +1,6 @@
 //! Who calls a function that is for customers.
 
+use chrono_tz::Tz;
 use lambda_http::{Request, RequestExt};
 use serde_json::Value;
 
@@ -37,13 +38,19 @@ impl Caller {
 /// What a function for customers keeps.
 pub struct CustomerApi {
     pub database: Database,
+    /// In which the billing month begins.
+    pub timezone: Tz,
     /// The claim that names the customer, if the gateway authenticates customers.
     claim: Option<String>,
 }
 
 impl State for CustomerApi {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self { database: Database::from_settings(settings)?, claim: settings.customer_claim() })
+        Ok(Self {
+            database: Database::from_settings(settings)?,
+            timezone: settings.billing_timezone()?,
+            claim: settings.customer_claim(),
+        })
     }
 
     async fn warm(&self) {

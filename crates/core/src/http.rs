@@ -97,6 +97,23 @@ pub fn query(request: &Request, name: &str) -> Option<String> {
     request.query_string_parameters_ref().and_then(|query| query.first(name)).map(ToOwned::to_owned)
 }
 
+/// The parameter `limit`: a whole number from 1 to `most`.
+pub fn limit(request: &Request, most: u32) -> Result<Option<u32>, Error> {
+    query(request, "limit")
+        .map(|limit| {
+            let digits = limit.bytes().all(|byte| byte.is_ascii_digit());
+            let limit = limit.parse().ok().filter(|limit| digits && (1..=most).contains(limit));
+            limit.ok_or_else(|| Error::invalid(format!("limit must be a whole number from 1 to {most}")))
+        })
+        .transpose()
+}
+
+/// A parameter that is `true` or `false`; if it is missing, `false`.
+pub fn flag(request: &Request, name: &str) -> Result<bool, Error> {
+    query(request, name)
+        .map_or(Ok(false), |value| value.parse().map_err(|_| Error::invalid(format!("{name} must be true or false"))))
+}
+
 /// The body's JSON object, whatever its content-type. A field that is `null` counts as missing.
 pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
     let mut fields = match serde_json::from_slice(request.body()) {
@@ -137,13 +154,19 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
     Ok(answer(status, "application/json", body))
 }
 
-/// A JSON array that is already text. `next` is the limit of the next page and the id that it starts after.
-pub fn list(json: String, next: Option<(u32, String)>) -> Result<Reply, Error> {
+/// A page that is already JSON. `next` has the parameters of the next one.
+pub fn page(json: String, next: Option<&[(&str, String)]>) -> Result<Reply, Error> {
     let reply = answer(StatusCode::OK, "application/json", json);
-    let Some((limit, after)) = next else { return Ok(reply) };
+    let Some(next) = next else { return Ok(reply) };
+    let query: Vec<_> =
+        next.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
     // Relative to the request, so it works under any stage or base path.
-    let after = utf8_percent_encode(&after, NON_ALPHANUMERIC);
-    with_header(reply, LINK, &format!("<?limit={limit}&after={after}>; rel=\"next\""))
+    with_header(reply, LINK, &format!("<?{}>; rel=\"next\"", query.join("&")))
+}
+
+/// How many bytes this JSON takes in a function's answer, where it is a JSON string.
+pub(crate) fn size_in_answer(json: &str) -> usize {
+    json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 
 pub fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Result<Reply, Error> {

@@ -6,7 +6,7 @@ use club_core::{
     Error,
     http::{self, Reply},
     lambda,
-    subscription::{Listing, Page},
+    subscription::{LONGEST_PAGE, Listing, Page},
 };
 use lambda_http::{Request, http::HeaderValue};
 
@@ -16,9 +16,14 @@ async fn main() -> Result<(), lambda_http::Error> {
 }
 
 async fn eligible(listing: Arc<Listing>, request: Request) -> Result<Reply, Error> {
-    let page = Page::parse(http::query(&request, "after"), http::query(&request, "limit"))?;
+    let limit = http::limit(&request, LONGEST_PAGE)?;
+    let page = Page::new(http::query(&request, "after"), limit, http::flag(&request, "due")?)?;
     let (found, month) = page.read(&listing.database, listing.timezone, http::time_left(&request)).await?;
-    let mut reply = http::list(found.json, page.limit.zip(found.next_after))?;
+    let next = page.limit.zip(found.next_after).map(|(limit, after)| {
+        let due = page.due.then(|| ("due", "true".to_owned()));
+        due.into_iter().chain([("limit", limit.to_string()), ("after", after)]).collect::<Vec<_>>()
+    });
+    let mut reply = http::page(found.json, next.as_deref())?;
     let month = HeaderValue::try_from(month.to_string()).map_err(|error| Error::Internal(error.into()))?;
     reply.headers_mut().insert("billing-month", month);
     Ok(reply)

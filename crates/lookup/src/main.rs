@@ -1,14 +1,16 @@
-//! What the shop's page reads back: `GET /subscription/{id}`, `GET /subscription?customer_id=…`, `GET /club`.
+//! What the shop's page reads back: `GET /subscription/{id}`, `GET /subscription/{id}/charge`,
+//! `GET /subscription?customer_id=…`, `GET /club`. And what the operators read: `GET /charge`.
 
 use std::sync::Arc;
 
 use club_core::{
     Error,
     caller::{Caller, CustomerApi},
+    charge::{ChargeState, LONGEST_PAGE, MonthPage, MonthlyCharge, Position},
     club::Club,
     http::{self, Reply},
     lambda,
-    model::{CustomerId, SubscriptionId},
+    model::{BillingMonth, CustomerId, SubscriptionId},
     subscription::Subscription,
 };
 use lambda_http::{
@@ -19,14 +21,22 @@ use serde::Serialize;
 
 #[derive(Clone, Copy)]
 enum Route {
+    SubscriptionCharges,
     Subscription,
     Subscriptions,
     Clubs,
+    Charges,
 }
 
+const SUBSCRIPTION_CHARGES: &str = "/subscription/{id}/charge";
 const SUBSCRIPTION: &str = "/subscription/{id}";
-const ROUTES: [(&str, Route); 3] =
-    [(SUBSCRIPTION, Route::Subscription), ("/subscription", Route::Subscriptions), ("/club", Route::Clubs)];
+const ROUTES: [(&str, Route); 5] = [
+    (SUBSCRIPTION_CHARGES, Route::SubscriptionCharges),
+    (SUBSCRIPTION, Route::Subscription),
+    ("/subscription", Route::Subscriptions),
+    ("/club", Route::Clubs),
+    ("/charge", Route::Charges),
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
@@ -34,18 +44,44 @@ async fn main() -> Result<(), lambda_http::Error> {
 }
 
 async fn lookup(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
-    let (caller, time) = (api.caller(&request)?, http::time_left(&request));
+    let time = http::time_left(&request);
     match http::route(&request, &ROUTES)? {
+        Route::SubscriptionCharges => {
+            let caller = api.caller(&request)?;
+            let id = SubscriptionId::parse(&http::path(&request, SUBSCRIPTION_CHARGES, "id")?)?;
+            answer(&MonthlyCharge::all(&id, &caller, &api.database, time).await?, "no-store")
+        }
         Route::Subscription => {
+            let caller = api.caller(&request)?;
             let id = SubscriptionId::parse(&http::path(&request, SUBSCRIPTION, "id")?)?;
             answer(&Subscription::find(&id, &caller, &api.database, time).await?, "no-store")
         }
         Route::Subscriptions => {
-            let customer = customer(caller, http::query(&request, "customer_id"))?;
+            let customer = customer(api.caller(&request)?, http::query(&request, "customer_id"))?;
             answer(&Subscription::of_customer(&customer, &api.database, time).await?, "no-store")
         }
-        Route::Clubs => answer(&Club::active(&api.database, time).await?, "max-age=60"),
+        Route::Clubs => {
+            api.caller(&request)?;
+            answer(&Club::active(&api.database, time).await?, "max-age=60")
+        }
+        // The operators', who are no customers.
+        Route::Charges => {
+            let charges = month_page(&request)?.read(&api.database, api.timezone, time).await?;
+            http::with_header(http::page(charges.json, charges.next.as_deref())?, CACHE_CONTROL, "no-store")
+        }
     }
+}
+
+fn month_page(request: &Request) -> Result<MonthPage, Error> {
+    let query = |name| http::query(request, name);
+    Ok(MonthPage {
+        month: query("month").as_deref().map(BillingMonth::parse).transpose()?,
+        states: query("state").as_deref().map(ChargeState::parse_list).transpose()?,
+        subscription_id: query("subscription_id").as_deref().map(SubscriptionId::parse).transpose()?,
+        limit: http::limit(request, LONGEST_PAGE)?,
+        after: query("after").as_deref().map(Position::parse).transpose()?,
+        orphaned: http::flag(request, "orphaned")?,
+    })
 }
 
 /// Whose subscriptions are asked for: the caller's, if it is a customer.

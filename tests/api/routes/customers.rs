@@ -24,6 +24,10 @@ fn read(subscription: &str) -> Call {
     Call::get(format!("/subscription/{subscription}"))
 }
 
+fn charges(subscription: &str) -> Call {
+    Call::get(format!("/subscription/{subscription}/charge"))
+}
+
 fn cancel(subscription: &str) -> Call {
     Call::post(format!("/subscription/{subscription}/status"), json!({ "status_id": 2 }))
 }
@@ -84,7 +88,16 @@ async fn a_customer_sees_and_changes_own_subscriptions() {
         }
         assert_eq!(api.call(of("nobody", Call::get("/subscription"), authorizer)).await.body, json!([]));
         assert_eq!(api.call(of("nobody", Call::get("/club"), authorizer)).await.status, 200);
+        assert_eq!(api.call(of(&customer, charges(id), authorizer)).await.body, json!([]));
         api.call(of(&customer, read(&other), authorizer)).await.refuses(404, "subscription_not_found");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_read_a_month_without_a_claim() {
+    let api = closed().await;
+    for gateway in GATEWAYS {
+        assert_eq!(api.call(Call::get("/charge").via(gateway)).await.body["charges"], json!([]), "{gateway:?}");
     }
 }
 
@@ -98,7 +111,13 @@ async fn anothers_subscription_is_answered_like_an_unknown_one_and_stays_as_it_i
     let (lookup, status) = (api.environment("lookup").await, api.environment("status").await);
     for authorizer in AUTHORIZERS {
         for id in [other.as_str(), "of%20nobody"] {
-            api.call(of("c", read(id), authorizer)).await.refuses(404, "subscription_not_found");
+            for call in [read(id), charges(id)] {
+                api.call(of("c", call, authorizer)).await.refuses(404, "subscription_not_found");
+            }
+            assert_eq!(
+                raw(&lookup, of("c", charges(id), authorizer)).await,
+                raw(&lookup, of("c", charges("unknown"), authorizer)).await
+            );
             assert_eq!(
                 raw(&lookup, of("c", read(id), authorizer)).await,
                 raw(&lookup, of("c", read("unknown"), authorizer)).await
@@ -145,6 +164,7 @@ async fn a_call_without_a_claim_is_nobodys() {
             Call::subscribe(club, "c"),
             cancel(&id),
             read(&id),
+            charges(&id),
             Call::get("/subscription"),
             Call::get("/subscription").query("customer_id", "c"),
             Call::get("/club"),

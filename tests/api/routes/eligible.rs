@@ -1,6 +1,7 @@
 //! `GET /subscription/eligible`.
 
 use api_tests::{Api, Call};
+use ecommerce_stub::Behaviour;
 
 /// Adds subscriptions with these ids, ACTIVE in an ACTIVE club.
 async fn with_ids(api: &Api, ids: &str) {
@@ -15,11 +16,14 @@ async fn with_ids(api: &Api, ids: &str) {
 
 /// Every page, each found by the link of the one before.
 async fn pages(api: &Api, limit: usize) -> Vec<Vec<String>> {
-    let (mut pages, mut next) =
-        (Vec::new(), Some(Call::get("/subscription/eligible").query("limit", &limit.to_string())));
+    pages_from(api, Call::get("/subscription/eligible").query("limit", &limit.to_string())).await
+}
+
+async fn pages_from(api: &Api, first: Call) -> Vec<Vec<String>> {
+    let (mut pages, mut next) = (Vec::new(), Some(first));
     while let Some(call) = next {
         let answer = api.call(call).await;
-        next = answer.next_page();
+        next = answer.next_page("/subscription/eligible");
         pages.push(serde_json::from_value(answer.body).unwrap());
     }
     pages
@@ -71,9 +75,67 @@ async fn pages_follow_each_other_to_the_end() {
     assert_eq!(rest.body, serde_json::json!(["n%41", "x y", "é#"]));
 }
 
+fn due(value: &str) -> Call {
+    Call::get("/subscription/eligible").query("due", value)
+}
+
 #[tokio::test]
-async fn invalid_limits_and_positions_are_refused() {
+async fn who_is_charged_for_the_current_month_is_not_due() {
     let api = Api::start().await;
+    with_ids(&api, "values ('charged'), ('orphan'), ('rejected'), ('unknown'), ('untried')").await;
+    api.run("update subscription set customer_store_id = id").await;
+    for id in ["charged", "orphan"] {
+        assert_eq!(api.charge(id, id).await.status, 200);
+    }
+    api.platform.behave_once(Behaviour::status(402));
+    api.charge("rejected", "rejected").await.refuses(502, "order_rejected");
+    api.charge_into_the_unknown("unknown", "unknown").await;
+    // It is created again, and starts clean.
+    api.run(
+        "create table again as select * from subscription where id = 'orphan';
+         create table entry as select * from subscription_status_history where id = 'orphan';
+         delete from subscription_status_history where id = 'orphan'; delete from subscription where id = 'orphan';
+         insert into subscription select * from again; insert into subscription_status_history select * from entry",
+    )
+    .await;
+    let still_due = ["orphan", "rejected", "unknown", "untried"];
+    let answer = api.call(due("true")).await;
+    assert_eq!(answer.body, serde_json::json!(still_due));
+    assert!(answer.headers.contains_key("billing-month") && !answer.headers.contains_key("link"));
+    assert_eq!(api.call(due("false")).await.body, serde_json::json!(api.eligible().await));
+    assert_eq!(api.eligible().await.len(), 5);
+    for limit in 1..=5 {
+        let pages = pages_from(&api, due("true").query("limit", &limit.to_string())).await;
+        assert_eq!(pages.concat(), still_due, "limit {limit}: the link keeps `due`");
+        assert!(pages.iter().all(|page| page.len() <= limit));
+    }
+    api.set_clock("statement_timestamp() + interval '1 month'").await;
+    assert_eq!(api.call(due("true")).await.body.as_array().map(Vec::len), Some(5), "everybody is due next month");
+}
+
+#[tokio::test]
+async fn the_month_that_counts_for_due_is_that_of_the_billing_time_zone() {
+    let api = Api::with(&[("BILLING_TIMEZONE", "America/Sao_Paulo")]).await;
+    with_ids(&api, "values ('s')").await;
+    api.run(
+        "update subscription set customer_store_id = id; update club_status_history set effect_date = '2020-01-01'",
+    )
+    .await;
+    api.set_clock("'2026-12-01T02:59:59Z'::timestamptz").await;
+    assert_eq!(api.charge("s", "november").await.text("month"), "2026-11");
+    for (moment, expected) in [("2026-12-01T02:59:59Z", 0), ("2026-12-01T03:00:00Z", 1)] {
+        api.set_clock(&format!("'{moment}'::timestamptz")).await;
+        assert_eq!(api.call(due("true")).await.body.as_array().map(Vec::len), Some(expected), "{moment}");
+    }
+}
+
+#[tokio::test]
+async fn invalid_parameters_are_refused() {
+    let api = Api::start().await;
+    for value in ["", "1", "yes", "True", "TRUE"] {
+        let refused = api.call(due(value)).await;
+        assert_eq!(refused.refuses(400, "invalid_request").text("detail"), "due must be true or false", "{value:?}");
+    }
     for limit in ["0", "-1", "100001", "1.5", "x", "", "+1", "4294967297"] {
         api.call(Call::get("/subscription/eligible").query("limit", limit)).await.refuses(400, "invalid_request");
     }

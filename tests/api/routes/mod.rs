@@ -2,6 +2,7 @@
 
 mod billing_month;
 mod charge;
+mod charges;
 mod customers;
 mod eligible;
 mod lookup;

@@ -36,6 +36,11 @@ async fn every_route_answers_every_gateway_with_and_without_a_slash() {
             charge.path = at(charge.path);
             let charged = api.call(charge).await;
             assert_eq!(charged.status, 200, "{gateway:?} {charged:?}");
+            let months = api.call(Call::get(at(format!("/subscription/{id}/charge"))).via(gateway)).await;
+            assert_eq!(months.body[0]["request_id"], charged.body["request_id"], "{gateway:?} {months:?}");
+            let of_month = Call::get(at("/charge".to_owned())).via(gateway).query("subscription_id", &id);
+            let of_month = api.call(of_month).await;
+            assert_eq!(of_month.body["charges"][0]["order"], charged.body["order"], "{gateway:?} {of_month:?}");
         }
     }
 }

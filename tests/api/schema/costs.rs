@@ -152,6 +152,88 @@ async fn wrong_statistics_make_no_plan_quadratic() {
     }
 }
 
+/// Two months of charges of these subscriptions. One in a hundred was rejected and charged later, one in a hundred rejected,
+/// and one in fifty orphaned.
+fn charges(subscriptions: usize) -> String {
+    format!(
+        "insert into charge_attempt (
+             id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, token, claimed_at, deadline
+         )
+         select md5(n || month || place)::uuid, md5(n::text), month::date, month || place || n, 'c', 1, state,
+             gen_random_uuid(), now(), now()
+         from generate_series(1, {subscriptions}) n
+         cross join (values ('2026-10-01'), ('2026-11-01')) month (month)
+         cross join lateral (values
+             (1, case when n % 100 < 2 then 'rejected' else 'charged' end), (2, 'charged')
+         ) attempt (place, state)
+         where place = 1 or n % 100 = 0;
+         insert into orphan_note
+         select md5(n || month || 1)::uuid
+         from generate_series(50, {subscriptions}, 50) n, (values ('2026-10-01'), ('2026-11-01')) month (month);"
+    )
+}
+
+/// The rows that reading charges takes: everybody who is due, 100 of them, a page of the month, one subscription's in it, the
+/// counts, one subscription's months.
+async fn charge_reads(connection: &mut PgConnection, subscription: &str) -> [i64; 6] {
+    let page = |of: &str, at_most: usize| {
+        format!("select charges_of_month('2026-11-01', null, {of}, false, null, null, null, {at_most}, 4000000)")
+    };
+    let mut read = [0; 6];
+    for (read, call) in read.iter_mut().zip([
+        "select eligible_subscriptions(null, null, '2026-11-01', 12000000, 60)".to_owned(),
+        "select eligible_subscriptions(null, 101, '2026-11-01', 12000000, 60)".to_owned(),
+        page("null", 1001),
+        page(&format!("'{subscription}'"), 1001),
+        "select count_charges('2026-11-01')".to_owned(),
+        format!("select charges_of_subscription('{subscription}', null)"),
+    ]) {
+        *read = rows_read(connection, &call).await;
+    }
+    read
+}
+
+#[tokio::test]
+async fn wrong_statistics_make_no_read_of_charges_quadratic() {
+    const MANY: usize = 15_000;
+    for what in ["analysed", "never analysed", "analysed when empty", "analysed when there were many"] {
+        let api = api_with_clubs().await;
+        let mut old_session = connect(&api).await;
+        charge_reads(&mut old_session, "nobody").await;
+        let loaded = format!("{} {}", load(MANY), charges(MANY));
+        match what {
+            "analysed" => api.run(&format!("{loaded} analyze")).await,
+            "analysed when empty" => api.run(&format!("analyze; {loaded}")).await,
+            "analysed when there were many" => {
+                api.run(&format!(
+                    "{loaded} analyze; delete from subscription_status_history; truncate subscription, charge_attempt"
+                ))
+                .await;
+                api.run(&format!("{} {}", load(100), charges(100))).await;
+            }
+            _ => api.run(&loaded).await,
+        }
+        let many = api.ask::<i64>("select count(*) from subscription").await;
+        let subscription: String = api.ask("select id from subscription where id = md5('100')").await;
+        let whole = rows_read(&mut old_session, "select eligible_subscriptions(null, null, null, 12000000, 60)").await;
+        for session in [old_session, connect(&api).await] {
+            let mut session = session;
+            let read @ [due, due_page, page, one, counts, months] = charge_reads(&mut session, &subscription).await;
+            report(&format!(
+                "rows read of {many} subscriptions and two months, {what}: {read:?}, by the whole list {whole}"
+            ));
+            assert!(due <= 2 * whole, "{what}: everybody who is due");
+            // Nearly all are charged, so it looks at all.
+            assert!(due_page <= 2 * whole, "{what}: a page of who is due");
+            assert!(page <= 3 * 1001 + 100, "{what}: a page of the month");
+            assert!(one <= 30, "{what}: one subscription's attempts of the month");
+            // Each attempt, each note, and three lookups for each of the few that have ended without a charge.
+            assert!(counts <= many * 6 / 5 + 100, "{what}: the counts");
+            assert!(months <= 30, "{what}: one subscription's months");
+        }
+    }
+}
+
 /// One subscription: pauses, then all of their returns from this date on, and a cancellation that makes every return void.
 fn long_history(entries: i64, returns_from: &str) -> String {
     format!(

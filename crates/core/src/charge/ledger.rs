@@ -118,7 +118,7 @@ impl Query for Claim {
                 customer_id,
                 sku_id,
                 charged_at: row.charged_at.map(Moment::from),
-                order: order(row.platform_order),
+                order: recorded(row.platform_order),
                 seconds_left: row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1),
             }),
             _ => None,
@@ -176,7 +176,7 @@ impl Query for Settlement<'_> {
             own: row.own,
             month: BillingMonth::of(row.billing_month),
             charged_at: row.charged_at.map(Moment::from),
-            order: order(row.kept_order),
+            order: recorded(row.kept_order),
             orphaned: row.orphaned,
         })
     }
@@ -198,10 +198,10 @@ impl Query for UnresolvedCharges {
 }
 
 /// The platform's JSON, as recorded.
-fn order(json: Option<String>) -> Option<Box<RawValue>> {
+pub(super) fn recorded(json: Option<String>) -> Option<Box<RawValue>> {
     json.and_then(|json| RawValue::from_string(json).ok())
 }
 
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
 }

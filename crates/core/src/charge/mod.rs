@@ -1,9 +1,14 @@
 //! Charges a subscription at most once a month. docs/charging.md says what must hold, and why it does.
 
+mod history;
 mod ledger;
+mod month;
 mod platform;
 mod protocol;
 mod state;
 
+pub use history::MonthlyCharge;
 pub use ledger::{Charge, count_unresolved};
+pub use month::{LONGEST_PAGE, MonthPage, Position};
 pub use protocol::{Charged, Charging};
+pub use state::ChargeState;

@@ -2,6 +2,10 @@
 
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
+use crate::Error;
+
 /// How an attempt ends or stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargeState {
@@ -38,6 +42,8 @@ pub enum Verdict {
 pub struct UnknownWord(String);
 
 impl ChargeState {
+    pub const ALL: [Self; 5] = [Self::InFlight, Self::Charged, Self::Rejected, Self::NotSent, Self::Unknown];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",
@@ -49,14 +55,27 @@ impl ChargeState {
     }
 }
 
+impl ChargeState {
+    /// `rejected,unknown`
+    pub fn parse_list(words: &str) -> Result<Vec<Self>, Error> {
+        words.split(',').map(str::parse).collect::<Result<_, UnknownWord>>().map_err(|_| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            Error::invalid(format!("state must be one or more of {words}, with commas between them"))
+        })
+    }
+}
+
+impl Serialize for ChargeState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl FromStr for ChargeState {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        [Self::InFlight, Self::Charged, Self::Rejected, Self::NotSent, Self::Unknown]
-            .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or_else(|| UnknownWord(word.to_owned()))
+        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| UnknownWord(word.to_owned()))
     }
 }
 

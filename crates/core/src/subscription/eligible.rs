@@ -59,14 +59,17 @@ impl Query for Question<'_> {
         // There is always a chunk, be it empty; each row has the month.
         let rows = sqlx::query!(
             r#"select eligible_subscriptions(
-                   after_id => $1, at_most => $2, not_charged_for => null, enough_bytes => $3, seconds => $4
-               ) as "ids!", current_billing_month(billing_timezone => $5) as "month!""#,
+                   after_id => $1, at_most => $2,
+                   not_charged_for => case when $3 then current_billing_month(billing_timezone => $4) end,
+                   enough_bytes => $5, seconds => $6
+               ) as "ids!", current_billing_month(billing_timezone => $4) as "month!""#,
             self.page.after,
             // One more than asked for tells whether more remain.
             self.page.limit.and_then(|limit| i32::try_from(limit + 1).ok()),
+            self.page.due,
+            self.timezone.name(),
             TOO_MANY_BYTES,
-            time.left().as_secs_f64(),
-            self.timezone.name()
+            time.left().as_secs_f64()
         )
         .fetch_all(connection)
         .await?;

@@ -8,6 +8,6 @@ mod subscribe;
 
 pub use eligible::Listing;
 pub use lookup::Subscription;
-pub use page::{Eligible, Page};
+pub use page::{Eligible, LONGEST_PAGE, Page};
 pub use status::{Recorded, StatusChange};
 pub use subscribe::NewSubscription;

@@ -1,8 +1,8 @@
 //! A page of the list: its parameters, and how much of it fits one answer.
 
-use crate::Error;
+use crate::{Error, http::size_in_answer};
 
-const LONGEST_PAGE: u32 = 100_000;
+pub const LONGEST_PAGE: u32 = 100_000;
 
 /// The largest answer of a Lambda function is 6 MiB. The body is a JSON string in it, so its quotes and backslashes
 /// count double. Some room is left for headers.
@@ -14,6 +14,8 @@ pub struct Page {
     pub after: Option<String>,
     /// The most ids of a page. Without it, the whole list.
     pub limit: Option<u32>,
+    /// Without those that are charged for the current month.
+    pub due: bool,
 }
 
 pub struct Eligible {
@@ -24,47 +26,34 @@ pub struct Eligible {
 }
 
 impl Page {
-    pub fn parse(after: Option<String>, limit: Option<String>) -> Result<Self, Error> {
+    pub fn new(after: Option<String>, limit: Option<u32>, due: bool) -> Result<Self, Error> {
         if after.as_deref().is_some_and(|after| after.contains('\0')) {
             return Err(Error::invalid("after must not contain a NUL character"));
         }
-        let limit = limit
-            .map(|limit| {
-                let digits = limit.bytes().all(|byte| byte.is_ascii_digit());
-                let limit = limit.parse().ok().filter(|limit| digits && (1..=LONGEST_PAGE).contains(limit));
-                limit.ok_or_else(|| Error::invalid(format!("limit must be a whole number from 1 to {LONGEST_PAGE}")))
-            })
-            .transpose()?;
-        Ok(Self { after, limit })
+        Ok(Self { after, limit, due })
     }
 
     /// Ends a page early if it is too large for an answer. Refuses the whole list if that is.
     pub(super) fn fit<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Eligible, Error> {
-        let mut json = vec![b'['];
+        let mut json = "[".to_owned();
         let mut size = "[],".len();
         let mut last: Option<&String> = None;
         for (count, id) in (0..).zip(ids) {
             let before = json.len();
             if last.is_some() {
-                json.push(b',');
+                json.push(',');
             }
-            serde_json::to_writer(&mut json, id).map_err(|error| Error::Internal(error.into()))?;
-            let escapes = json[before..].iter().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-            size += json.len() - before + escapes;
+            json += &serde_json::to_string(id).map_err(|error| Error::Internal(error.into()))?;
+            size += size_in_answer(&json[before..]);
             if self.limit == Some(count) || size > LARGEST_BODY {
                 if self.limit.is_none() {
                     return Err(Error::PageRequired);
                 }
                 json.truncate(before);
-                return Ok(Eligible { json: closed(json)?, next_after: last.cloned() });
+                return Ok(Eligible { json: json + "]", next_after: last.cloned() });
             }
             last = Some(id);
         }
-        Ok(Eligible { json: closed(json)?, next_after: None })
+        Ok(Eligible { json: json + "]", next_after: None })
     }
-}
-
-fn closed(mut json: Vec<u8>) -> Result<String, Error> {
-    json.push(b']');
-    String::from_utf8(json).map_err(|error| Error::Internal(error.into()))
 }

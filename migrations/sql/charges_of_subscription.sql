@@ -1,0 +1,38 @@
+-- How each month of a subscription stands, the newest first: its live attempt, else its latest one. There is no row if
+-- there is no such subscription, or not of this customer, and one without a month if there is no attempt.
+create function charges_of_subscription(
+    of_subscription varchar,
+    -- Whose subscription it must be; anybody's, if null.
+    of_customer varchar
+)
+    returns table (
+        billing_month date,
+        state text,
+        request_id varchar,
+        claimed_at timestamptz,
+        settled_at timestamptz
+    )
+    language plpgsql stable
+    security definer
+    set search_path from current
+    set lock_timeout = '300ms'
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    as $$
+    #variable_conflict use_column
+    begin
+        return query
+        select month.billing_month, month.state, month.request_id, month.claimed_at, month.settled_at
+        from subscription
+        left join lateral (
+            select distinct on (ledger.billing_month) ledger.*
+            from charge_ledger ledger
+            where ledger.subscription_id = of_subscription and not ledger.orphaned
+            order by ledger.billing_month desc, ledger.live desc, ledger.claimed_at desc, ledger.id desc
+        ) month on true
+        where subscription.id = of_subscription
+            and (of_customer is null or subscription.customer_store_id = of_customer)
+        order by month.billing_month desc;
+    end
+    $$;
+revoke execute on function charges_of_subscription from public;
