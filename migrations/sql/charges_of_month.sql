@@ -72,4 +72,3 @@ create function charges_of_month(
         end loop;
     end
     $$;
-revoke execute on function charges_of_month from public;

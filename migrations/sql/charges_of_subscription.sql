@@ -35,4 +35,3 @@ create function charges_of_subscription(
         order by month.billing_month desc;
     end
     $$;
-revoke execute on function charges_of_subscription from public;

@@ -56,4 +56,3 @@ create function count_charges(
         ) standing;
     end
     $$;
-revoke execute on function count_charges from public;

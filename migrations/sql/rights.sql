@@ -4,8 +4,8 @@ create function close_to_public() returns void language plpgsql
     as $$
     begin
         revoke execute on function
-            active_clubs, automatic_return_details, billing_now, claim_charge, close_to_public,
-            count_unresolved_charges, current_billing_month, eligible_subscriptions, forget_orphans,
+            active_clubs, automatic_return_details, billing_now, charges_of_month, charges_of_subscription, claim_charge,
+            close_to_public, count_charges, count_unresolved_charges, current_billing_month, eligible_subscriptions, forget_orphans,
             give_up_after, grant_to_functions, grant_to_operators, is_automatic_return, is_past_deadline,
             iso_moment, note_orphans, record_charge, record_status, release_orphans, require_read_committed,
             resolve_charge, settle_charge, status_timeline, subscribe, subscriptions, utc_now

@@ -206,7 +206,7 @@ async fn wrong_statistics_make_no_read_of_charges_quadratic() {
             "analysed when empty" => api.run(&format!("analyze; {loaded}")).await,
             "analysed when there were many" => {
                 api.run(&format!(
-                    "{loaded} analyze; delete from subscription_status_history; truncate subscription, charge_attempt"
+                    "{loaded} analyze; truncate subscription_status_history, subscription, charge_attempt"
                 ))
                 .await;
                 api.run(&format!("{} {}", load(100), charges(100))).await;
@@ -227,8 +227,8 @@ async fn wrong_statistics_make_no_read_of_charges_quadratic() {
             assert!(due_page <= 2 * whole, "{what}: a page of who is due");
             assert!(page <= 3 * 1001 + 100, "{what}: a page of the month");
             assert!(one <= 30, "{what}: one subscription's attempts of the month");
-            // Each attempt, each note, and three lookups for each of the few that have ended without a charge.
-            assert!(counts <= many * 6 / 5 + 100, "{what}: the counts");
+            // Each attempt, each note, and a few lookups for each attempt that has ended without a charge.
+            assert!(counts <= many * 4 / 3 + 1000, "{what}: the counts");
             assert!(months <= 30, "{what}: one subscription's months");
         }
     }
