@@ -71,7 +71,8 @@ create function eligible_subscriptions(
                     and subscription.id collate "C" >= from_id and subscription.id collate "C" <= chunk.last_id
                     and current.status_id = 1
                     and club_id = any(open_clubs)
-                    and subscription.id <> all(charged)
+                    -- A subquery is hashed. An array would be searched for each id.
+                    and subscription.id not in (select unnest(charged))
                 order by current.subscription_id
                 limit missing
             );
