@@ -246,19 +246,19 @@ impl Database {
         };
         let live = self.attempts().find(|(_, attempt)| holds(attempt));
 
-        let is_charged = |(_, attempt): (u8, &Attempt)| attempt.state == AttemptState::Charged;
+        let is_charged = live.is_some_and(|(_, live)| live.state == AttemptState::Charged);
 
         let by_another = used().any(|attempt| attempt.subscription != claim.subscription);
+        let is_over = month < self.month;
+        // A repeat across midnight is answered. A request_id that is used every month is refused.
+        let every_month = is_over && is_charged && claim.long_ago && claim.expected_month.is_none();
 
         // The first line that fits decides.
         let decided = if claim.condition == Condition::Absent {
             Some(Verdict::SubscriptionNotFound)
         } else if claim.expected_month.is_some_and(|expected| expected != month) {
             Some(Verdict::MonthMismatch)
-        } else if !own_live && (by_another || month < self.month) {
-            Some(Verdict::RequestIdReused)
-        } else if month < self.month && live.is_some_and(is_charged) && claim.expected_month.is_none() && claim.long_ago
-        {
+        } else if !own_live && (by_another || is_over) || every_month {
             Some(Verdict::RequestIdReused)
         } else if let Some((_, live)) = live {
             if live.state == AttemptState::Charged {

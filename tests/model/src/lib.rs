@@ -9,13 +9,13 @@
 //!   throttles it, or gives no answer, whether it took it or not. It may do so even if it knows the request_id.
 //! - One statement of a history can reach the database late, after its call has repeated it, continued or died; or never. This
 //!   covers a lost answer (the statement was executed) and a lost statement.
-//! - A claim is for any month, or for one that its caller names.
+//! - A claim is for any month, or for one that its caller names. What is charged was charged within a day, or longer ago.
 //! - A claim finds the subscription active, cancelled, without a customer, or absent. That can change at any moment and any
 //!   number of times, so it is not part of the state. A deletion orphans the attempts; then the subscription is inserted
 //!   again. A state has the orphans of one deletion at a time.
 //! - With three calls, a history has a late statement or a deletion. With two calls it has both.
 //! - A person decides about unresolved attempts, and tells the truth: that there is an order if the platform has one, or that
-//!   there is none if none is under way either.
+//!   there is none if none is under way either. With [`Sending::MayStop`], an order can still be sent after the decision.
 //!
 //! States whose futures do not differ are one state. Request_ids, subscriptions and calls are interchangeable, so states
 //! that differ only in their names are one state too.

@@ -12,7 +12,7 @@ use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, 
 pub const REQUESTS: u8 = 2;
 /// What a claim finds, and what its caller says: the subscription, whether there is time to call out, the month it is for,
 /// whether what is charged was charged more than a day ago.
-const FOUND: [(Condition, bool, Option<u8>, bool); 11] = [
+const FOUND: [(Condition, bool, Option<u8>, bool); 10] = [
     (Condition::Active, true, None, false),
     (Condition::Active, true, Some(0), false),
     (Condition::Active, true, Some(1), false),
@@ -23,7 +23,6 @@ const FOUND: [(Condition, bool, Option<u8>, bool); 11] = [
     (Condition::Absent, true, Some(1), false),
     (Condition::Active, true, None, true),
     (Condition::Active, true, Some(0), true),
-    (Condition::Absent, true, None, true),
 ];
 
 /// The protocol, or a broken variant of it.
