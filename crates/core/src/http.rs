@@ -165,8 +165,8 @@ pub fn page(json: String, next: Option<&[(&str, String)]>) -> Result<Reply, Erro
 }
 
 /// How many bytes this JSON takes in a function's answer, where it is a JSON string.
-pub(crate) fn size_in_answer(json: &str) -> usize {
-    json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
+pub(crate) fn size_in_answer(json: &[u8]) -> usize {
+    json.len() + json.iter().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 
 pub fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Result<Reply, Error> {

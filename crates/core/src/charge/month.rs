@@ -117,7 +117,7 @@ impl MonthPage {
         let (mut charges, mut size, mut last, mut next) = (Vec::new(), 0, None, None);
         for attempt in attempts {
             let json = to_raw_value(&attempt).map_err(internal)?;
-            size += size_in_answer(json.get());
+            size += size_in_answer(json.get().as_bytes());
             let is_full = charges.len() == self.limit() as usize || size > LARGEST_PAGE;
             if is_full && last.is_some() {
                 next = last;

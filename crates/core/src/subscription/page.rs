@@ -35,25 +35,30 @@ impl Page {
 
     /// Ends a page early if it is too large for an answer. Refuses the whole list if that is.
     pub(super) fn fit<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Eligible, Error> {
-        let mut json = "[".to_owned();
+        let mut json = vec![b'['];
         let mut size = "[],".len();
         let mut last: Option<&String> = None;
         for (count, id) in (0..).zip(ids) {
             let before = json.len();
             if last.is_some() {
-                json.push(',');
+                json.push(b',');
             }
-            json += &serde_json::to_string(id).map_err(|error| Error::Internal(error.into()))?;
+            serde_json::to_writer(&mut json, id).map_err(|error| Error::Internal(error.into()))?;
             size += size_in_answer(&json[before..]);
             if self.limit == Some(count) || size > LARGEST_BODY {
                 if self.limit.is_none() {
                     return Err(Error::PageRequired);
                 }
                 json.truncate(before);
-                return Ok(Eligible { json: json + "]", next_after: last.cloned() });
+                return Ok(Eligible { json: closed(json)?, next_after: last.cloned() });
             }
             last = Some(id);
         }
-        Ok(Eligible { json: json + "]", next_after: None })
+        Ok(Eligible { json: closed(json)?, next_after: None })
     }
+}
+
+fn closed(mut json: Vec<u8>) -> Result<String, Error> {
+    json.push(b']');
+    String::from_utf8(json).map_err(|error| Error::Internal(error.into()))
 }
