@@ -19,7 +19,7 @@ def body_is_text(_: HookContext, case: Case) -> bool:
 
 @schemathesis.hook("filter_case").apply_to(operation_id="status")
 def status_is_in_the_calendar(_: HookContext, case: Case) -> bool:
-    """A schema cannot say that February has no 30th, nor that a pause must end after it begins, before the year 10000."""
+    """A schema cannot say that February has no 30th, nor that a pause ends after it begins, before the year 10000."""
     if case.meta.generation.mode.is_negative:
         return True
     pause = case.body if case.body["status_id"] == 3 else {}

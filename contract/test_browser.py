@@ -87,8 +87,9 @@ def test_a_day_is_the_billing_time_zones_wherever_the_customer_is(
     def entries(action: str) -> list[str]:
         # All but that of subscribing.
         return database.column(
-            "select concat_ws(' ', status_id, case when effect_date > create_date then effect_date::text else 'now' end)"
-            " from subscription_status_history where subscription_id = %(id)s order by effect_date, create_date offset 1",
+            "select status_id || ' ' || case when effect_date > create_date then effect_date::text else 'now' end"
+            " from subscription_status_history where subscription_id = %(id)s"
+            " order by effect_date, create_date offset 1",
             id=chosen[action]["id"],
         )
 

@@ -87,7 +87,7 @@ create function status_corrections(
                 if point.is_wanted then
                     wanted := point.wanted;
                 end if;
-                continue when actual is not distinct from wanted;
+                continue when wanted is null or actual is not distinct from wanted;
                 old_actual := coalesce(old_actual, status_timeline(history, since));
                 old_wanted := coalesce(old_wanted, intended_timeline(history, billing_timezone, since));
                 continue when status_at(old_actual, point.effect_date) is distinct from status_at(old_wanted, point.effect_date)
