@@ -1,7 +1,6 @@
 -- The first moment of a day in a time zone. A day may have no midnight, or two; a day that a zone left out begins with the
 -- next one. The conversion is that of current_billing_month(), so both agree at which moment a month begins.
 create function first_moment(day date, billing_timezone text) returns timestamp language plpgsql stable
-    set search_path from current
     as $$
     declare
         -- No zone is 16 hours away from UTC.

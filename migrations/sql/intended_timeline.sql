@@ -14,7 +14,6 @@ create function intended_timeline(
     out timeline subscription_status_history[]
 )
     language plpgsql stable
-    set search_path from current
     as $$
     #variable_conflict use_column
     declare

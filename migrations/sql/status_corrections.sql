@@ -1,7 +1,6 @@
 -- The entries of one subscription with an effect_date, in the order of the definition of status.
 create function in_status_order(entries subscription_status_history[]) returns subscription_status_history[]
     language sql immutable
-    set search_path from current
     return array(
         select entry from unnest(entries) entry
         where entry.effect_date is not null
@@ -9,10 +8,9 @@ create function in_status_order(entries subscription_status_history[]) returns s
     );
 
 create function status_at(timeline subscription_status_history[], moment timestamp) returns integer language sql immutable
-    set search_path from current
     return (select status_id from unnest(timeline) where effect_date <= moment order by effect_date desc limit 1);
 
--- The entries that a change needs besides its own, so that the definition of status says what the customer means. Where
+-- The entries that a change needs in addition to its own, so that the definition of status says what the customer means. Where
 -- entries by hand say something else already, they do so afterwards, too.
 create function status_corrections(
     history subscription_status_history[],
@@ -21,7 +19,6 @@ create function status_corrections(
     billing_timezone text
 ) returns subscription_status_history[]
     language plpgsql stable
-    set search_path from current
     as $$
     declare
         since constant timestamp := change[1].effect_date;
