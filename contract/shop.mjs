@@ -224,15 +224,20 @@ test("a call whose answer is lost is sent again", async () => {
   let calls = 0;
   const lose = async (route) => {
     calls += 1;
-    if (calls === 1) return route.fulfill(problem(503, "database_unavailable"));
+    if (calls % 2) return route.fulfill(problem(503, "database_unavailable"));
     await route.fetch();
     return route.abort();
   };
   await page.route(`${api}/subscription/*/status`, lose, { times: 2 });
+  await button(page, "Skip next month").click();
+  await page.locator("#news").getByText("Lager: Next month is skipped.").waitFor();
+  assert.equal((await subscription(page)).next.status_id, 3);
+
+  await page.route(`${api}/subscription/*/status`, lose, { times: 2 });
   await button(page, "Cancel…").click();
   await page.getByRole("button", { name: "Cancel the subscription" }).click();
   await shows(page, "Cancelled");
-  assert.equal(calls, 2);
+  assert.equal(calls, 4);
   assert.equal(await page.locator("#trouble").innerText(), "");
 });
 

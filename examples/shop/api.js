@@ -34,6 +34,8 @@ export class Problem extends Error {
     this.reference = instance?.split(":").pop();
     /** Whether the same call may succeed later. */
     this.temporary = temporary;
+    /** Whether the call was sent before. */
+    this.repeated = false;
   }
 }
 
@@ -85,8 +87,13 @@ export function pause(id, from, until) {
 }
 
 /** A month such as `2026-12`. */
-export function skip(id, month) {
-  return record(id, { status_id: PAUSED, skip: month });
+export async function skip(id, month) {
+  try {
+    await record(id, { status_id: PAUSED, skip: month });
+  } catch (problem) {
+    // An earlier try may have skipped the month, and its answer got lost.
+    if (problem.code !== "nothing_to_skip" || !problem.repeated) throw problem;
+  }
 }
 
 /** Lets the status stay what it is at the moment when it would become another one. */
@@ -128,16 +135,16 @@ function memory() {
 
 /** Every call may be sent again. Subscribing happens once, and a status that is recorded twice means the same. */
 async function call(method, path, body) {
-  for (const wait of WAITS) {
+  for (const [tries, wait] of [...WAITS, 0].entries()) {
     try {
       return await send(method, path, body);
     } catch (problem) {
-      if (!problem.temporary) throw problem;
+      problem.repeated = tries > 0;
+      if (!problem.temporary || !wait) throw problem;
     }
     // Customers who were refused at the same moment come back at different ones.
     await new Promise((over) => setTimeout(over, wait * (0.5 + Math.random())));
   }
-  return send(method, path, body);
 }
 
 async function send(method, path, body) {
