@@ -42,7 +42,7 @@ function written(day) {
   return new Intl.DateTimeFormat("en", { dateStyle: "medium", timeZone: "UTC" }).format(new Date(day));
 }
 
-/** The first day of a month, so many months from now, in the billing time zone. */
+/** The first day of a month in the billing time zone; 1 is next month. */
 function firstOfAMonth(months) {
   const [year, month] = new Intl.DateTimeFormat("en-CA", { timeZone: billing }).format().split("-").map(Number);
   return new Date(Date.UTC(year, month - 1 + months, 1)).toISOString().slice(0, 10);
