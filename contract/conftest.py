@@ -29,6 +29,11 @@ class Database:
         with self.connection.cursor() as cursor:
             cursor.execute(statement, values)
 
+    def column(self, query: str, **values: object) -> list:
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return [value for (value,) in cursor]
+
 
 @pytest.fixture(scope="session")
 def database() -> Database:

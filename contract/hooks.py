@@ -19,14 +19,19 @@ def body_is_text(_: HookContext, case: Case) -> bool:
 
 @schemathesis.hook("filter_case").apply_to(operation_id="status")
 def status_is_in_the_calendar(_: HookContext, case: Case) -> bool:
-    """A schema cannot say that February has no 30th, nor that a pause must end before the year 10000."""
+    """A schema cannot say that February has no 30th, nor that a pause ends after it begins, before the year 10000."""
     if case.meta.generation.mode.is_negative:
         return True
-    days = case.body.get("interval") if case.body["status_id"] == 3 else None
+    pause = case.body if case.body["status_id"] == 3 else {}
+    # One day more, because an offset or the billing time zone may move the date.
+    day = timedelta(days=1)
     try:
         begin = date.fromisoformat(case.body["effect_date"][:10]) if case.body.get("effect_date") else date.today()
-        # One day more, because an offset may move the date.
-        begin + timedelta(days=int(days or 0) + 1)
+        begin + timedelta(days=int(pause.get("interval") or 0)) + day
+        if "until" in pause:
+            return date.fromisoformat(pause["until"][:10]) > begin + 2 * day
+        if "skip" in pause:
+            return date.today() + day < date.fromisoformat(f"{pause['skip']}-01") < date(9999, 12, 1)
     except (ValueError, OverflowError):
         return False
     return True

@@ -5,9 +5,9 @@ import { createRequire } from "node:module";
 import { after, afterEach, before, test } from "node:test";
 import { launch } from "./chromium.mjs";
 
-const { API_URL: api, SHOP_URL: address } = process.env;
+const { API_URL: api, SHOP_URL: address, BILLING_TIMEZONE: billing } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const timezoneId = "America/Sao_Paulo";
+const timezoneId = "Asia/Tokyo";
 const DAY = 86_400_000;
 const asked = new Set();
 const complaints = [];
@@ -68,9 +68,14 @@ async function subscribe(page) {
   await shows(page, "Active");
 }
 
-/** So many days from today, where the customer is: as a date field has it. */
+/** So many days from today in the billing time zone: as a date field has it. */
 function day(days, from = Date.now()) {
-  return new Intl.DateTimeFormat("en-CA", { timeZone: timezoneId }).format(new Date(from).getTime() + days * DAY);
+  return new Intl.DateTimeFormat("en-CA", { timeZone: billing }).format(new Date(from).getTime() + days * DAY);
+}
+
+function nextMonth() {
+  const [year, month] = day(0).split("-").map(Number);
+  return new Date(Date.UTC(year, month, 1)).toISOString().slice(0, 7);
 }
 
 function written(date) {
@@ -114,25 +119,40 @@ test("a customer pauses until a date, chooses another, and resumes", async () =>
   assert.deepEqual([status_id, next], [1, null]);
 });
 
-test("a customer skips a month, and undoes it", async () => {
+test("a customer skips a month, cannot skip it twice, and undoes it", async () => {
   const page = await visit();
   await subscribe(page);
-  await button(page, "Pause…").click();
-  await page.getByRole("button", { name: "Skip next month" }).click();
-  const from = await page.getByLabel("Paused from").inputValue();
-  assert.match(from, /-01$/);
-  await page.getByRole("button", { name: "Pause", exact: true }).click();
-  await shows(page, "Active", `Pauses on ${written(from)}`);
+  await button(page, "Skip next month").click();
+  await shows(page, "Active", `Pauses on ${written(`${nextMonth()}-01`)}`);
+  await page.locator("#news").getByText("Lager: Next month is skipped.").waitFor();
   const { next } = await subscription(page);
-  assert.deepEqual(next, {
-    status_id: 3,
-    effect_date: new Date(`${from}T00:00-03:00`).toISOString().replace(".000", ""),
-  });
+  assert.deepEqual([next.status_id, day(0, next.effect_date)], [3, `${nextMonth()}-01`]);
+
+  await button(page, "Skip next month").click();
+  await page.getByRole("alert").getByText("There is nothing to skip: it is not active in that month.").waitFor();
+  assert.deepEqual((await subscription(page)).next, next);
 
   await button(page, "Undo the pause").click();
-  await button(page, "Pause…").waitFor();
+  await page.getByText("It stays as it is.").waitFor();
   assert.equal(await focused(page), "Lager");
   assert.equal((await subscription(page)).next, null);
+});
+
+test("a customer sees the boxes", async () => {
+  const page = await visit();
+  await subscribe(page);
+  const id = await ownCard(page).getAttribute("data-id");
+  const charged = await fetch(`${api}/subscription/${id}/charge/box.${id}`, { method: "POST" });
+  const { month } = await charged.json();
+  await page.reload();
+  const name = new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" });
+  await ownCard(page).getByText(`${name.format(new Date(month))}: ordered`, { exact: true }).waitFor();
+
+  const attempts = ["rejected", "unknown"].map((state, place) => ({ month: `2026-0${2 - place}`, state }));
+  const headers = { "access-control-allow-origin": "*" };
+  await page.route(`${api}/subscription/*/charge`, (route) => route.fulfill({ json: attempts, headers }));
+  await page.reload();
+  await shows(page, "Active", "February 2026: declined", "January 2026: being checked");
 });
 
 test("a customer cancels from a date on, undoes it, cancels now, and comes back", async () => {
@@ -142,9 +162,8 @@ test("a customer cancels from a date on, undoes it, cancels now, and comes back"
   await page.getByLabel("Cancelled from").fill(day(10));
   await page.getByRole("button", { name: "Cancel the subscription" }).click();
   await shows(page, "Active", `Ends on ${written(day(10))}`);
-  assert.equal(await button(page, "Pause…").count(), 0, "a pause could outlast it");
   await button(page, "Undo the cancellation").click();
-  await button(page, "Pause…").waitFor();
+  await page.getByText("It stays as it is.").waitFor();
   assert.equal((await subscription(page)).next, null);
 
   await button(page, "Cancel…").click();
@@ -195,7 +214,7 @@ test("the keyboard is enough", async () => {
   await shows(page, "Active", `Ends on ${written(day(20))}`);
   await reach("Undo the cancellation");
   await keyboard.press("Enter");
-  await button(page, "Pause…").waitFor();
+  await page.getByText("It stays as it is.").waitFor();
   assert.equal((await subscription(page)).next, null);
 });
 
@@ -205,15 +224,20 @@ test("a call whose answer is lost is sent again", async () => {
   let calls = 0;
   const lose = async (route) => {
     calls += 1;
-    if (calls === 1) return route.fulfill(problem(503, "database_unavailable"));
+    if (calls % 2) return route.fulfill(problem(503, "database_unavailable"));
     await route.fetch();
     return route.abort();
   };
   await page.route(`${api}/subscription/*/status`, lose, { times: 2 });
+  await button(page, "Skip next month").click();
+  await page.locator("#news").getByText("Lager: Next month is skipped.").waitFor();
+  assert.equal((await subscription(page)).next.status_id, 3);
+
+  await page.route(`${api}/subscription/*/status`, lose, { times: 2 });
   await button(page, "Cancel…").click();
   await page.getByRole("button", { name: "Cancel the subscription" }).click();
   await shows(page, "Cancelled");
-  assert.equal(calls, 2);
+  assert.equal(calls, 4);
   assert.equal(await page.locator("#trouble").innerText(), "");
 });
 

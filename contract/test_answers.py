@@ -226,6 +226,9 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("subscribe", 409, "already_subscribed"): already_subscribed,
     ("status", 400, "invalid_request"): asking(lambda world: status_case(world.subscription(), status_id=4)),
     ("status", 404, "subscription_not_found"): asking(lambda _: status_case("nobody", status_id=1)),
+    ("status", 409, "nothing_to_skip"): asking(
+        lambda world: status_case(world.subscription(2), status_id=3, skip="2999-12")
+    ),
     ("lookup", 400, "invalid_request"): asking(lambda _: lookup_case("x" * 37)),
     ("lookup", 404, "subscription_not_found"): asking(lambda _: lookup_case("nobody")),
     ("history", 400, "invalid_request"): asking(lambda _: history_case("x" * 37)),

@@ -1,9 +1,15 @@
 """A browser decides what a page may read."""
 
+import json
+import os
+import re
+from datetime import UTC, datetime, time
+from datetime import date as Date
 from subprocess import CompletedProcess
+from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import run
+from conftest import Database, run
 from document import OPERATIONS, ROOT
 from gateway import Answer, Gateway, without_header
 
@@ -51,6 +57,48 @@ def test_a_shop_that_calls_another_api_is_found(gateway: Gateway) -> None:
     assert found.returncode == 1
     # The difference between whom it asks and whom it should.
     assert gateway.url in found.stdout, found.stdout
+
+
+def first_moment(day: str, zone: str) -> str:
+    begin = datetime.combine(Date.fromisoformat(day), time(), ZoneInfo(zone))
+    return f"{begin.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+@pytest.mark.parametrize(
+    ("browser", "billing"),
+    [
+        ("America/Los_Angeles", "America/Sao_Paulo"),
+        ("Asia/Tokyo", "America/Sao_Paulo"),
+        ("Europe/Berlin", "America/Sao_Paulo"),
+        ("America/Sao_Paulo", "Asia/Tokyo"),
+    ],
+)
+def test_a_day_is_the_billing_time_zones_wherever_the_customer_is(
+    browser: str, billing: str, database: Database
+) -> None:
+    command = ["node", "--test", "--test-reporter", "tap", ROOT / "contract/dates.mjs"]
+    if billing != os.environ["BILLING_TIMEZONE"]:
+        # Another API, with the same database.
+        command = [ROOT / ".venv/bin/python", ROOT / "dev/with_api.py", *command]
+    found = run(*command, BROWSER_TIMEZONE=browser, BILLING_TIMEZONE=billing)
+    assert found.returncode == 0, found.stdout
+    chosen = json.loads(re.search(r"chosen: (.*)", found.stdout)[1])
+
+    def entries(action: str) -> list[str]:
+        # All but that of subscribing.
+        return database.column(
+            "select status_id || ' ' || case when effect_date > create_date then effect_date::text else 'now' end"
+            " from subscription_status_history where subscription_id = %(id)s"
+            " order by effect_date, create_date offset 1",
+            id=chosen[action]["id"],
+        )
+
+    month = first_moment(chosen["skip"]["day"], billing)
+    next_month = first_moment(chosen["pause"]["day"], billing)
+    assert entries("skip") == [f"3 {month}", f"1 {next_month}"]
+    assert entries("later") == [f"3 {month}", f"1 {next_month}"]
+    assert entries("pause") == ["3 now", f"1 {next_month}"]
+    assert entries("cancel") == [f"2 {month}"]
 
 
 @pytest.mark.parametrize("success", [True, False], ids=["success", "refusal"])

@@ -63,7 +63,7 @@ def serving(ports: Ports, environment: dict, log: Path, options: tuple[str, ...]
         running(stub, settings, signal.SIGINT, stdout=output, stderr=output) as stub,
         running(watch, settings, signal.SIGINT, stdout=output, stderr=output) as watch,
         serving_page(ports.page, url) as page_url,
-        serving_shop(ports.shop, url) as shop_url,
+        serving_shop(ports.shop, url, environment["BILLING_TIMEZONE"]) as shop_url,
     ):
         try:
             wait_until_all_answer(url, watch)

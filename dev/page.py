@@ -25,7 +25,7 @@ def serving_page(port: int, api: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serving_shop(port: int, api: str) -> Iterator[str]:
+def serving_shop(port: int, api: str, timezone: str) -> Iterator[str]:
     """The example of a shop. Its calls go to `api`, and a browser lets it call nobody else."""
     policy = f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src {api}"
     policy += "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -37,6 +37,7 @@ def serving_shop(port: int, api: str) -> Iterator[str]:
         if file is None:
             return None
         text = file.read_text(encoding="utf-8").replace('"http://localhost:9000"', json.dumps(api))
+        text = text.replace('TIME_ZONE = "UTC"', f"TIME_ZONE = {json.dumps(timezone)}")
         return text, {"content-type": f"{TYPES[file.suffix]}; charset=utf-8", "content-security-policy": policy}
 
     with serving(port, content):

@@ -164,6 +164,7 @@ def main() -> None:
         say("build: the functions and the platform's stand-in, with cargo; the first time takes minutes")
         build()
         settings = {
+            "BILLING_TIMEZONE": config.get("billing_timezone") or "UTC",
             "ECOMMERCE_API_KEY": ecommerce.get("api_key") or "local",
             "ECOMMERCE_API_SECRET": ecommerce.get("api_secret") or "local",
             # The functions use the database that was migrated here, whatever the environment says.

@@ -1,6 +1,7 @@
 """Runs a command with the whole API, on free ports: `with_database.py … with_api.py COMMAND…`.
 
-The command finds `API_URL`, `PLATFORM_URL` (the stand-in), `PAGE_URL` and `SHOP_URL`, and what `with_database.py` sets.
+The command finds `API_URL`, `PLATFORM_URL` (the stand-in), `PAGE_URL`, `SHOP_URL` and `BILLING_TIMEZONE`, and what
+`with_database.py` sets.
 """
 
 import os
@@ -25,6 +26,8 @@ def free_ports(count: int) -> list[int]:
 
 def main(command: list[str]) -> int:
     settings = {
+        # Not UTC, so that a day in another zone shows.
+        "BILLING_TIMEZONE": os.environ.get("BILLING_TIMEZONE") or "America/Sao_Paulo",
         "ECOMMERCE_API_KEY": "local",
         "ECOMMERCE_API_SECRET": secrets.token_urlsafe(),
         # No file has this name, so no local settings apply.
@@ -37,6 +40,7 @@ def main(command: list[str]) -> int:
     with serving(Ports(*free_ports(4)), settings, log, ("--ignore-changes",)) as api:
         environment = {"API_URL": api.url, "PLATFORM_URL": api.platform_url}
         environment |= {"PAGE_URL": api.page_url, "SHOP_URL": api.shop_url}
+        environment |= {"BILLING_TIMEZONE": settings["BILLING_TIMEZONE"]}
         with running(command, environment, signal.SIGTERM) as child:
             return child.wait()
 

@@ -1,5 +1,5 @@
 // What the page asks of the API.
-import { API, authorization, customer } from "./config.js";
+import { API, TIME_ZONE, authorization, customer } from "./config.js";
 
 export const ACTIVE = 1;
 export const CANCELLED = 2;
@@ -18,6 +18,7 @@ const WORDS = {
   club_not_found: "There is no such club any more.",
   customer_mismatch: "You are signed in as somebody else. Please sign in again.",
   invalid_request: "The shop has asked for something that cannot be done.",
+  nothing_to_skip: "There is nothing to skip: it is not active in that month.",
   subscription_not_found: "There is no such subscription any more.",
   unauthenticated: "Please sign in again.",
 };
@@ -33,6 +34,8 @@ export class Problem extends Error {
     this.reference = instance?.split(":").pop();
     /** Whether the same call may succeed later. */
     this.temporary = temporary;
+    /** Whether the call was sent before. */
+    this.repeated = false;
   }
 }
 
@@ -49,6 +52,11 @@ export async function subscriptions() {
 
 export function subscription(id) {
   return call("GET", `/subscription/${encodeURIComponent(id)}`);
+}
+
+/** How each month stands that was charged, or was tried to be, the newest first. */
+export function charges(id) {
+  return call("GET", `/subscription/${encodeURIComponent(id)}/charge`);
 }
 
 /** The new subscription's id, or that of the one that there is. */
@@ -68,14 +76,24 @@ export function activate(id) {
   return record(id, { status_id: ACTIVE });
 }
 
-/** From a date on; today means now. */
+/** From a day on; today means now. */
 export function cancel(id, from) {
   return record(id, { status_id: CANCELLED, ...since(from) });
 }
 
-/** Both are dates, and the subscription is active again on the second. */
+/** Both are days, and the subscription is active again on the second. */
 export function pause(id, from, until) {
-  return record(id, { status_id: PAUSED, interval: daysBetween(from, until), ...since(from) });
+  return record(id, { status_id: PAUSED, until, ...since(from) });
+}
+
+/** A month such as `2026-12`. */
+export async function skip(id, month) {
+  try {
+    await record(id, { status_id: PAUSED, skip: month });
+  } catch (problem) {
+    // An earlier try may have skipped the month, and its answer got lost.
+    if (problem.code !== "nothing_to_skip" || !problem.repeated) throw problem;
+  }
 }
 
 /** Lets the status stay what it is at the moment when it would become another one. */
@@ -83,22 +101,18 @@ export function undo({ id, status_id, next }) {
   return record(id, { status_id, effect_date: next.effect_date });
 }
 
-/** In the customer's time zone, as a date field has it. */
+/** The day that it is in the billing time zone, as a date field has it. */
 export function today() {
-  return dateOf(new Date());
+  return new Intl.DateTimeFormat("en-CA", { timeZone: TIME_ZONE }).format();
 }
 
-export function dateOf(moment) {
-  const two = (number) => String(number).padStart(2, "0");
-  return `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
+export function nextMonth() {
+  const [year, month] = today().split("-").map(Number);
+  return month < 12 ? `${year}-${String(month + 1).padStart(2, "0")}` : `${year + 1}-01`;
 }
 
-function since(date) {
-  return date > today() ? { effect_date: new Date(`${date}T00:00`).toISOString() } : {};
-}
-
-function daysBetween(from, until) {
-  return (Date.parse(until) - Date.parse(from)) / 86_400_000;
+function since(day) {
+  return day > today() ? { effect_date: day } : {};
 }
 
 function record(id, entry) {
@@ -121,16 +135,16 @@ function memory() {
 
 /** Every call may be sent again. Subscribing happens once, and a status that is recorded twice means the same. */
 async function call(method, path, body) {
-  for (const wait of WAITS) {
+  for (const [tries, wait] of [...WAITS, 0].entries()) {
     try {
       return await send(method, path, body);
     } catch (problem) {
-      if (!problem.temporary) throw problem;
+      problem.repeated = tries > 0;
+      if (!problem.temporary || !wait) throw problem;
     }
     // Customers who were refused at the same moment come back at different ones.
     await new Promise((over) => setTimeout(over, wait * (0.5 + Math.random())));
   }
-  return send(method, path, body);
 }
 
 async function send(method, path, body) {

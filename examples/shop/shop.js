@@ -1,6 +1,7 @@
 // The page: the customer's subscriptions with what can be done to each, and the clubs that are open.
 import * as api from "./api.js";
 import { ACTIVE, CANCELLED, PAUSED } from "./api.js";
+import { TIME_ZONE } from "./config.js";
 
 const main = document.querySelector("main");
 const own = document.querySelector("#own");
@@ -15,19 +16,36 @@ const UNDO = { [ACTIVE]: "Do not activate", [CANCELLED]: "Undo the cancellation"
 const DONE = {
   activate: "It is active.",
   pause: "The pause is noted.",
+  skip: "Next month is skipped.",
   cancel: "The cancellation is noted.",
   undo: "It stays as it is.",
 };
 
+/** How a month stands, in the customer's words. */
+const BOXES = {
+  charged: "ordered",
+  in_flight: "being ordered",
+  unknown: "being checked",
+  rejected: "declined",
+  not_sent: "not ordered yet",
+};
+
 const clubs = new Map();
 const subscriptions = new Map();
+/** By subscription. */
+const boxes = new Map();
 
 function clubName(id) {
   return clubs.get(id)?.name ?? `Club ${id}`;
 }
 
 function written(moment) {
-  return new Intl.DateTimeFormat("en", { dateStyle: "medium" }).format(new Date(moment));
+  return new Intl.DateTimeFormat("en", { dateStyle: "medium", timeZone: TIME_ZONE }).format(new Date(moment));
+}
+
+/** `2026-12` */
+function writtenMonth(month) {
+  return new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(month));
 }
 
 // What the page shows.
@@ -55,7 +73,7 @@ function fill(list, template, items, showItem) {
   }
 }
 
-function showSubscription(card, { club_id, status_id, effect_date, next }) {
+function showSubscription(card, { id, club_id, status_id, effect_date, next }) {
   const returns = status_id === PAUSED && next?.status_id === ACTIVE;
   card.querySelector("h3").textContent = clubName(club_id);
   card.querySelector(".badge").textContent = BADGES[status_id] ?? "Not active";
@@ -63,17 +81,26 @@ function showSubscription(card, { club_id, status_id, effect_date, next }) {
   card.querySelector(".since").textContent = effect_date ? `since ${written(effect_date)}` : "";
   card.querySelector(".next").textContent = next ? `${NEXT[next.status_id]} ${written(next.effect_date)}` : "";
 
+  const listed = boxes.get(id) ?? [];
+  const lines = listed.map(({ month, state }) => {
+    const line = document.createElement("li");
+    line.textContent = `${writtenMonth(month)}: ${BOXES[state]}`;
+    return line;
+  });
+  card.querySelector(".boxes ul").replaceChildren(...lines);
+  card.querySelector(".boxes").hidden = !listed.length;
+
   const offer = (action, offered, words) => {
     const button = card.querySelector(`[value=${action}]`);
     button.hidden = !offered;
     if (words) button.textContent = words;
   };
+  const running = status_id === ACTIVE || status_id === PAUSED;
   offer("activate", status_id !== ACTIVE, status_id === PAUSED ? "Resume" : "Subscribe again");
-  // A pause that ends after a scheduled cancellation would end that, too.
-  const pausable = status_id === PAUSED ? next?.status_id !== CANCELLED : status_id === ACTIVE && !next;
-  offer("pause", pausable, status_id === PAUSED ? "Change the date…" : "Pause…");
+  offer("skip", running);
+  offer("pause", running, status_id === PAUSED ? "Change the date…" : "Pause…");
   offer("undo", status_id && next && !returns, UNDO[next?.status_id]);
-  offer("cancel", status_id && status_id !== CANCELLED);
+  offer("cancel", running);
 }
 
 function showClub(card, { id }) {
@@ -117,7 +144,11 @@ async function doing(work) {
 async function load() {
   try {
     const [listed, active] = await Promise.all([api.subscriptions(), api.clubs()]);
-    for (const subscription of listed) subscriptions.set(subscription.id, subscription);
+    const charges = await Promise.all(listed.map(({ id }) => api.charges(id)));
+    for (const [place, subscription] of listed.entries()) {
+      subscriptions.set(subscription.id, subscription);
+      boxes.set(subscription.id, charges[place]);
+    }
     for (const club of active) clubs.set(club.id, club);
   } catch (problem) {
     for (const empty of main.querySelectorAll(".empty")) empty.textContent = "Reload the page to try again.";
@@ -154,6 +185,7 @@ own.addEventListener("click", ({ target }) => {
   if (target.tagName !== "BUTTON") return;
   const { id } = target.closest(".card").dataset;
   if (target.value in dialogs) ask(target.value, subscriptions.get(id));
+  else if (target.value === "skip") change("skip", id, api.nextMonth());
   else change(target.value, id);
 });
 
@@ -167,17 +199,17 @@ function ask(action, { id, club_id, status_id, next }) {
   const later = status_id === ACTIVE && !(action === "cancel" && next?.status_id === CANCELLED);
   from.closest("label").hidden = !later;
   if (until) {
-    dialog.querySelector(".skip").hidden = !later;
     until.value = "";
     restrict(from, until);
   }
   dialog.showModal();
 }
 
+/** A pause ends on a later day than it begins. */
 function restrict(from, until) {
-  const day = new Date(`${from.value || api.today()}T00:00`);
-  day.setDate(day.getDate() + 1);
-  until.min = api.dateOf(day);
+  const day = new Date(from.value || api.today());
+  day.setUTCDate(day.getUTCDate() + 1);
+  until.min = day.toISOString().slice(0, 10);
 }
 
 for (const [action, dialog] of Object.entries(dialogs)) {
@@ -185,12 +217,6 @@ for (const [action, dialog] of Object.entries(dialogs)) {
   const { from, until } = form.elements;
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   from.addEventListener("input", () => until && restrict(from, until));
-  dialog.querySelector(".skip")?.addEventListener("click", () => {
-    const now = new Date();
-    from.value = api.dateOf(new Date(now.getFullYear(), now.getMonth() + 1, 1));
-    until.value = api.dateOf(new Date(now.getFullYear(), now.getMonth() + 2, 1));
-    restrict(from, until);
-  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     dialog.close();

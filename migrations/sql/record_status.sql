@@ -1,22 +1,30 @@
--- Records a status and, with `return_after_days`, the automatic return of a pause: both rows or none. The ids of the rows
--- are the caller's, so a call whose answer was lost is repeated safely: it finds its own rows, and no limit refuses it.
+-- Records a status and what it needs: the automatic return of a pause, and entries that keep the definition of status in
+-- line with what the customer means. All rows or none. The ids come from the caller's, so a call whose answer was lost is
+-- repeated safely: it finds its own rows, and no limit refuses it.
 create function record_status(
     subscription_id varchar,
     -- anybody's, if null
     customer_id varchar,
     status_id integer,
-    -- now, if null
+    -- A moment or a day, which means its first moment in the billing time zone. Now, if both are null.
     effect_date timestamp,
+    effect_day date,
     details varchar,
+    -- A pause ends after these days, at this moment, or on this day, or it skips the month that begins on that day. All null:
+    -- it lasts until the next change.
     return_after_days integer,
-    entry_id varchar,
-    return_entry_id varchar,
-    -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. An automatic return is part of
-    -- its pause.
+    until timestamp,
+    until_day date,
+    skipped_month date,
+    billing_timezone text,
+    change_id varchar,
+    -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. A change counts once, whatever it
+    -- records.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,
-    -- recorded, subscription_not_found (the customer has no such one) or too_many_changes
+    -- recorded, subscription_not_found (the customer has no such one), nothing_to_skip or too_many_changes. Or wrong_date,
+    -- wrong_end or month_is_past: the caller's parameters cannot be meant.
     out verdict text,
     out effective_from timestamp,
     out automatic_return timestamp,
@@ -32,72 +40,116 @@ create function record_status(
     as $$
     #variable_conflict use_column
     declare
-        moment constant timestamp := utc_now();
-        own_date timestamp;
+        moment timestamp := utc_now();
+        is_skip constant boolean := skipped_month is not null;
+        entry_id constant varchar := status_entry_id(change_id, is_skip, 0);
+        return_entry_id constant varchar := status_entry_id(change_id, is_skip, 1);
+        recorded_at timestamp;
+        ends timestamp;
+        history subscription_status_history[];
+        change subscription_status_history[];
+        timeline subscription_status_history[];
     begin
-        effective_from := coalesce(record_status.effect_date, moment);
-        automatic_return := effective_from + make_interval(days => return_after_days);
-        if changes_per_day is not null then
-            -- The calls of one subscription count one after the other.
-            perform require_read_committed();
-            perform
-            from subscription
-            where subscription.id = record_status.subscription_id
-                and (record_status.customer_id is null or customer_store_id = record_status.customer_id)
-            for no key update;
+        -- The changes of one subscription happen one after the other.
+        perform require_read_committed();
+        perform
+        from subscription
+        where subscription.id = record_status.subscription_id
+            and (record_status.customer_id is null or customer_store_id = record_status.customer_id)
+        for no key update;
+        if not found then
+            verdict := 'subscription_not_found';
+            return;
         end if;
 
-        with subject as (
-            select subscription.id,
-                (
-                    -- Another change is possible when this one is a day old.
-                    select entry.create_date
-                    from subscription_status_history entry
-                    where changes_per_day is not null
-                        and entry.subscription_id collate "C" = subscription.id
-                        and entry.create_date > moment - interval '1 day'
-                        and not is_automatic_return(entry.status_id, entry.details)
-                    order by entry.create_date desc
-                    offset changes_per_day - 1
-                    limit 1
-                ) as one_too_many
-            from subscription
-            where subscription.id = record_status.subscription_id
-                and (record_status.customer_id is null or customer_store_id = record_status.customer_id)
-        ),
-        recorded as (
-            insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
-            select entry.id, subject.id, entry.status_id, entry.effect_date, moment, entry.details
-            from subject
-            cross join (values
+        -- An earlier call of the same request may have written the rows.
+        select entry.effect_date into effective_from from subscription_status_history entry where id = entry_id;
+        if found then
+            verdict := 'recorded';
+            select entry.effect_date into automatic_return from subscription_status_history entry where id = return_entry_id;
+            return;
+        end if;
+
+        history := array(
+            select row(
+                entry.id, entry.subscription_id, entry.status_id, entry.effect_date, entry.create_date, entry.details
+            )::subscription_status_history
+            from subscription_status_history entry
+            where entry.subscription_id collate "C" = record_status.subscription_id and entry.effect_date is not null
+            order by entry.effect_date, entry.create_date nulls first, entry.id collate "C"
+        );
+        -- This call comes after those that it has seen. A call that began a moment later may have been faster.
+        select
+            greatest(moment, max(entry.effect_date) filter (where entry.effect_date <= entry.create_date)),
+            greatest(moment, max(entry.create_date) + interval '1 microsecond')
+        into moment, recorded_at
+        from unnest(history) entry
+        where entry.create_date < moment + interval '1 second';
+
+        effective_from := case
+            when is_skip then greatest(first_moment(skipped_month, billing_timezone), moment)
+            when effect_day is not null then first_moment(effect_day, billing_timezone)
+            else coalesce(record_status.effect_date, moment)
+        end;
+        ends := case
+            when is_skip then first_moment((skipped_month + interval '1 month')::date, billing_timezone)
+            when until_day is not null then first_moment(until_day, billing_timezone)
+            else coalesce(record_status.until, effective_from + make_interval(days => return_after_days))
+        end;
+        verdict := case
+            when iso_moment(effective_from) is null then 'wrong_date'
+            when is_skip and ends <= moment then 'month_is_past'
+            when ends <= effective_from or ends is not null and iso_moment(ends) is null then 'wrong_end'
+        end;
+        if verdict is not null then
+            return;
+        end if;
+
+        if changes_per_day is not null then
+            -- Another change is possible when this one is a day old.
+            select ceil(extract(epoch from entry.create_date + interval '1 day' - moment)) into retry_after
+            from subscription_status_history entry
+            where entry.subscription_id collate "C" = record_status.subscription_id
+                and entry.create_date > moment - interval '1 day'
+                and not is_automatic_return(entry.status_id, entry.details)
+                and not is_correction(entry.id)
+            order by entry.create_date desc
+            offset changes_per_day - 1
+            limit 1;
+            if found then
+                verdict := 'too_many_changes';
+                return;
+            end if;
+        end if;
+
+        automatic_return := ends;
+        if is_skip then
+            timeline := status_timeline(history, effective_from);
+            if not exists (select from unnest(timeline) entry where entry.status_id = 1 and entry.effect_date < ends) then
+                verdict := 'nothing_to_skip';
+                return;
+            end if;
+            -- The subscription returns if it would be ACTIVE then without this pause.
+            automatic_return := case when (
+                select entry.status_id = 1 from unnest(timeline) entry
+                where entry.effect_date <= ends
+                order by entry.effect_date desc
+                limit 1
+            ) then ends end;
+        end if;
+
+        change := array(
+            select row(entry.id, record_status.subscription_id, entry.status_id, entry.effect_date, recorded_at, entry.details)
+                ::subscription_status_history
+            from (values
                 (entry_id, record_status.status_id, effective_from, record_status.details),
                 (return_entry_id, 1, automatic_return, automatic_return_details())
             ) entry (id, status_id, effect_date, details)
-            where one_too_many is null and entry.effect_date is not null
-            on conflict (id) do nothing
-            returning id
-        )
-        select
-            case
-                when exists (select from recorded) then 'recorded'
-                when one_too_many is not null then 'too_many_changes'
-            end,
-            ceil(extract(epoch from one_too_many + interval '1 day' - moment))
-        into verdict, retry_after
-        from subject;
-
-        if verdict is distinct from 'recorded' then
-            -- An earlier call of the same request may have written the rows.
-            select entry.effect_date into own_date from subscription_status_history entry where id = entry_id;
-            if found then
-                verdict := 'recorded';
-                retry_after := null;
-                effective_from := own_date;
-                select entry.effect_date into automatic_return from subscription_status_history entry where id = return_entry_id;
-            else
-                verdict := coalesce(verdict, 'subscription_not_found');
-            end if;
-        end if;
+            where entry.effect_date is not null
+        );
+        insert into subscription_status_history
+        select * from unnest(change || status_corrections(history, change, billing_timezone));
+        verdict := 'recorded';
         perform give_up_after(seconds);
     end
     $$;

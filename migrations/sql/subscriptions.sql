@@ -1,7 +1,3 @@
--- A moment that the API can write, in the years 1 to 9999. Others may have written 'infinity'.
-create function iso_moment(moment timestamp) returns timestamp language sql immutable
-    return case when moment >= '0001-01-01' and moment < '10000-01-01' then moment end;
-
 -- Subscriptions with their status now and their next one: the one with this id, or all of a customer. With both, the one
 -- with this id if it is that customer's.
 create function subscriptions(

@@ -18,6 +18,5 @@ def downgrade() -> None:
         """
         drop function active_clubs;
         drop function subscriptions;
-        drop function iso_moment;
         """
     )

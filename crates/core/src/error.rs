@@ -29,6 +29,8 @@ pub enum Error {
     ClubNotActive,
     #[error("This customer already has a subscription to this club.")]
     AlreadySubscribed { subscription_id: Option<String> },
+    #[error("The subscription is not active in this month.")]
+    NothingToSkip,
     #[error("The call's month is another than the one that was asked for. Nothing was sent.")]
     MonthMismatch { month: String },
     #[error("Another call is charging this subscription right now.")]
@@ -79,6 +81,7 @@ impl Error {
             Self::SubscriptionNotFound => (StatusCode::NOT_FOUND, "subscription_not_found"),
             Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
             Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
+            Self::NothingToSkip => (StatusCode::CONFLICT, "nothing_to_skip"),
             Self::MonthMismatch { .. } => (StatusCode::CONFLICT, "month_mismatch"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::EarlierOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
@@ -125,6 +128,7 @@ impl Error {
             | Self::ClubNotFound
             | Self::SubscriptionNotFound
             | Self::ClubNotActive
+            | Self::NothingToSkip
             | Self::NotChargeable
             | Self::Internal(_) => {}
         }

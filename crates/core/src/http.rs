@@ -219,13 +219,14 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::model::{CustomerId, Moment, Status};
+    use crate::model::{BillingMonth, CustomerId, Status, When};
 
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only what is refused matters here")]
     struct Fields {
         customer_id: CustomerId,
-        effect_date: Option<Moment>,
+        effect_date: Option<When>,
+        skip: Option<BillingMonth>,
         status_id: Option<Status>,
         tags: Option<Vec<u8>>,
     }
@@ -241,7 +242,12 @@ mod tests {
             (r#"{"customer_id":""}"#, "customer_id must be 1 to 36 characters long"),
             (r#"{"customer_id":["a, expected b"]}"#, "customer_id must be a string"),
             (r#"{"status_id":"a, expected b"}"#, "status_id must be 1 (activate), 2 (cancel) or 3 (pause)"),
-            (r#"{"effect_date":{}}"#, "effect_date must be a string"),
+            (r#"{"effect_date":{}}"#, "effect_date must be an ISO 8601 date or time of the years 1 to 9999"),
+            (
+                r#"{"effect_date":"a, expected b"}"#,
+                "effect_date must be an ISO 8601 date or time of the years 1 to 9999",
+            ),
+            (r#"{"skip":"a, expected b"}"#, "skip must be a month such as 2026-11"),
             (r#"{"tags":[1,"a, expected b"]}"#, "tags[1] must be u8"),
         ] {
             let refused = body::<Fields>(&Request::new(text.into())).err().map(|error| error.to_string());

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    caller::CustomerApi,
     http::{self, Reply},
     lambda,
-    model::{Days, Details, Moment, Status, SubscriptionId},
-    subscription::StatusChange,
+    model::{BillingMonth, Days, Details, Moment, Status, SubscriptionId, When},
+    subscription::{PauseEnd, StatusChange, StatusState},
 };
 use lambda_http::{Request, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -17,10 +16,34 @@ use serde_json::Value;
 #[derive(Deserialize)]
 struct Body {
     status_id: Status,
-    effect_date: Option<Moment>,
+    effect_date: Option<When>,
     details: Option<Details>,
     /// Days until the automatic return. Without a pause it is ignored, whatever it holds.
     interval: Option<Value>,
+    until: Option<When>,
+    skip: Option<BillingMonth>,
+}
+
+impl Body {
+    fn end(&self) -> Result<Option<PauseEnd>, Error> {
+        if self.status_id != Status::Paused {
+            return match (self.until, self.skip) {
+                (None, None) => Ok(None),
+                (Some(_), _) => Err(Error::invalid("until needs the status_id of a pause, 3")),
+                (None, Some(_)) => Err(Error::invalid("skip needs the status_id of a pause, 3")),
+            };
+        }
+        match (&self.interval, self.until, self.skip) {
+            (None, None, None) => Ok(None),
+            (Some(interval), None, None) => Ok(Some(PauseEnd::After(Days::parse(interval)?))),
+            (None, Some(until), None) => Ok(Some(PauseEnd::Until(until))),
+            (None, None, Some(_)) if self.effect_date.is_some() => {
+                Err(Error::invalid("skip is the whole month, so it takes no effect_date"))
+            }
+            (None, None, Some(month)) => Ok(Some(PauseEnd::Skip(month))),
+            _ => Err(Error::invalid("a pause takes one of interval, until and skip")),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -37,19 +60,16 @@ async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(change_status).await
 }
 
-async fn change_status(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
-    let caller = api.caller(&request)?;
+async fn change_status(state: Arc<StatusState>, request: Request) -> Result<Reply, Error> {
+    let caller = state.api.caller(&request)?;
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let body: Body = http::body(&request)?;
 
-    let mut change = StatusChange::new(caller, subscription_id, body.status_id);
+    let mut change = StatusChange::new(caller, state.timezone, subscription_id, body.status_id);
+    change.end = body.end()?;
     change.effect_date = body.effect_date;
     change.details = body.details;
-    if body.status_id == Status::Paused {
-        let from = body.effect_date.unwrap_or_else(Moment::now);
-        change.interval = body.interval.map(|interval| Days::parse(&interval, from)).transpose()?;
-    }
-    let recorded = change.record(&api.database, http::time_left(&request)).await?;
+    let recorded = change.record(&state.api.database, http::time_left(&request)).await?;
 
     http::json(
         StatusCode::OK,

@@ -45,7 +45,8 @@ async fn views_and_functions_work_under_any_search_path() {
             ),
             ("public.subscribe(1, 'customer of open', 'new', 'new', 10) where verdict = 'already_subscribed'", 1),
             (
-                "public.record_status('open', null, 1, null, null, null, gen_random_uuid()::text, null, null, 10)
+                "public.record_status('open', null, 1, null, null, null, null, null, null, null, 'UTC', gen_random_uuid()::text,
+                    null, 10)
                  where verdict = 'recorded'",
                 1,
             ),

@@ -4,6 +4,7 @@ mod billing_month;
 mod charge;
 mod charges;
 mod customers;
+mod dates;
 mod eligible;
 mod lookup;
 mod requests;

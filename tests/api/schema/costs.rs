@@ -60,7 +60,9 @@ async fn calls(connection: &mut PgConnection, subscription: &str) -> (i64, i64) 
     let mut most = 0;
     for call in [
         "select subscribe(1, 'a customer', 'a subscription', 'an entry', 60)".to_owned(),
-        format!("select record_status('{subscription}', null, 3, null, null, 30, 'an entry', 'a return', null, 60)"),
+        format!(
+            "select record_status('{subscription}', null, 3, null, null, null, 30, null, null, null, 'UTC', 'a change', null, 60)"
+        ),
         format!(
             "select claim_charge('{subscription}', 'o', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)"
         ),

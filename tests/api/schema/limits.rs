@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 async fn record(api: &Api, customer: &str, entry: &str, days: &str) -> (String, Option<i32>, i64) {
     let (verdict, retry_after) = sqlx::query_as(AssertSqlSafe(format!(
         "select verdict, retry_after
-         from record_status('s', {customer}, 3, null, null, {days}, '{entry}', '{entry}-return', 3, 60)"
+         from record_status('s', {customer}, 3, null, null, null, {days}, null, null, null, 'UTC', '{entry}', 3, 60)"
     )))
     .fetch_one(&api.sql)
     .await
@@ -51,7 +51,8 @@ async fn calls_at_the_same_time_share_the_limit() {
             let mut session = PgConnection::connect(url.as_str()).await.unwrap();
             loop {
                 let call = format!(
-                    "select verdict from record_status('s', null, 3, null, null, null, 'e-{number}', 'r', 3, 60)"
+                    "select verdict
+                     from record_status('s', null, 3, null, null, null, null, null, null, null, 'UTC', 'e-{number}', 3, 60)"
                 );
                 match sqlx::query_scalar::<_, String>(AssertSqlSafe(call)).fetch_one(&mut session).await {
                     Ok(verdict) => return verdict,
@@ -83,7 +84,8 @@ async fn a_call_that_gets_its_lock_after_its_caller_has_given_up_changes_nothing
         (
             "record_status",
             "select from subscription for update".to_owned(),
-            "select record_status('s', null, 3, null, null, 30, 'e', 'r', null, 0.2)".to_owned(),
+            "select record_status('s', null, 3, null, null, null, 30, null, null, null, 'UTC', 'e', null, 0.2)"
+                .to_owned(),
         ),
         (
             "subscribe",

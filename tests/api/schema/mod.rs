@@ -5,5 +5,7 @@ mod current_status;
 mod limits;
 mod manual_sql;
 mod migrations;
+mod random_changes;
 mod random_statuses;
 mod sessions;
+mod time_zones;

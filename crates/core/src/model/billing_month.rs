@@ -1,7 +1,7 @@
 use std::fmt;
 
 use chrono::NaiveDate;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Error;
 
@@ -17,13 +17,16 @@ impl BillingMonth {
 
     /// `2026-11`
     pub fn parse(value: &str) -> Result<Self, Error> {
+        Self::read(value).ok_or_else(|| Error::invalid("month must be a month such as 2026-11"))
+    }
+
+    fn read(value: &str) -> Option<Self> {
         let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
         value
             .split_once('-')
             .filter(|(year, month)| digits(year, 4) && digits(month, 2))
             .and_then(|(year, month)| NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1))
             .map(Self)
-            .ok_or_else(|| Error::invalid("month must be a month such as 2026-11"))
     }
 
     pub fn first_day(self) -> NaiveDate {
@@ -40,6 +43,14 @@ impl fmt::Display for BillingMonth {
 impl Serialize for BillingMonth {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BillingMonth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = &"a month such as 2026-11";
+        Self::read(&text).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), expected))
     }
 }
 

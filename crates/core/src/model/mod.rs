@@ -7,5 +7,5 @@ mod status;
 
 pub use billing_month::BillingMonth;
 pub use ids::{ClubId, CustomerId, RequestId, SubscriptionId};
-pub use moment::{Days, Moment};
+pub use moment::{Days, Moment, When};
 pub use status::{Details, Status};

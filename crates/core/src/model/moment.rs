@@ -1,24 +1,28 @@
 //! Moments, and days between them.
 
+use std::fmt;
+
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Unexpected, Visitor},
+};
 use serde_json::Value;
 
 use crate::Error;
 
+/// The extended and the basic form of ISO 8601.
+const DATES: [&str; 2] = ["%Y-%m-%d", "%Y%m%d"];
+
 /// A moment of the approved tables: UTC, to the microsecond. Written as RFC 3339 with a `Z`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(NaiveDateTime);
 
 impl Moment {
-    /// Reads a date, alone or with a time of minutes, seconds or fractions, and an offset or none, in the extended or
-    /// the basic form. A space may stand for the `T`.
+    /// Reads a date and a time of minutes, seconds or fractions, and an offset or none, in the extended or the basic
+    /// form. A space may stand for the `T`. Without an offset, UTC is meant.
     fn read(text: &str) -> Option<Self> {
-        for date in ["%Y-%m-%d", "%Y%m%d"] {
-            if let Ok(date) = NaiveDate::parse_from_str(text, date) {
-                return Self::of(date.and_hms_opt(0, 0, 0)?);
-            }
+        for date in DATES {
             for time in ["%H:%M:%S%.f", "%H:%M", "%H%M%S%.f", "%H%M"] {
                 for separator in ["T", "t", " "] {
                     let format = format!("{date}{separator}{time}");
@@ -50,16 +54,6 @@ impl Moment {
     }
 }
 
-/// From ISO 8601. A date alone means its midnight; without an offset, UTC is meant.
-impl TryFrom<String> for Moment {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::read(text.trim())
-            .ok_or_else(|| Error::invalid("effect_date must be an ISO 8601 date or time of the years 1 to 9999"))
-    }
-}
-
 impl From<DateTime<Utc>> for Moment {
     fn from(moment: DateTime<Utc>) -> Self {
         Self(moment.naive_utc())
@@ -78,21 +72,75 @@ impl Serialize for Moment {
     }
 }
 
+/// A moment as people say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    At(Moment),
+    /// From the first moment of this day in the billing time zone on.
+    Day(NaiveDate),
+}
+
+impl When {
+    fn read(text: &str) -> Option<Self> {
+        let day = DATES.iter().find_map(|date| NaiveDate::parse_from_str(text, date).ok());
+        match day {
+            Some(day) => (1..=9999).contains(&day.year()).then_some(Self::Day(day)),
+            None => Moment::read(text).map(Self::At),
+        }
+    }
+
+    pub fn moment(self) -> Option<Moment> {
+        match self {
+            Self::At(moment) => Some(moment),
+            Self::Day(_) => None,
+        }
+    }
+
+    pub fn day(self) -> Option<NaiveDate> {
+        match self {
+            Self::At(_) => None,
+            Self::Day(day) => Some(day),
+        }
+    }
+}
+
+/// From ISO 8601: a date, alone or with a time.
+impl<'de> Deserialize<'de> for When {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = When;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an ISO 8601 date or time of the years 1 to 9999")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<When, E> {
+                When::read(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
 /// A whole number of days, 1 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Days(i32);
 
 impl Days {
-    /// From a number, or its digits in a string. That many days after `from` must be before the year 10000.
-    pub fn parse(value: &Value, from: Moment) -> Result<Self, Error> {
+    pub(crate) const EXPECTED: &str = "interval must be a whole number of days, 1 or more, before the year 10000";
+    /// The days from the year 1 to the year 9999.
+    const MOST: u64 = 3_652_058;
+
+    /// From a number, or its digits in a string.
+    pub fn parse(value: &Value) -> Result<Self, Error> {
         Self::count(value)
-            .filter(|days| {
-                let end = from.0.checked_add_days(chrono::Days::new(*days));
-                *days >= 1 && end.and_then(Moment::of).is_some()
-            })
+            .filter(|days| (1..=Self::MOST).contains(days))
             .and_then(|days| i32::try_from(days).ok())
             .map(Self)
-            .ok_or_else(|| Error::invalid("interval must be a whole number of days, 1 or more, before the year 10000"))
+            .ok_or_else(|| Error::invalid(Self::EXPECTED))
     }
 
     fn count(value: &Value) -> Option<u64> {
@@ -117,14 +165,18 @@ mod tests {
     use super::*;
 
     fn written(text: &str) -> Option<String> {
-        Moment::try_from(text.to_owned()).ok().map(|moment| serde_json::to_string(&moment).unwrap())
+        serde_json::from_value(text.into()).ok().map(|when| match when {
+            When::At(moment) => serde_json::to_string(&moment).unwrap().trim_matches('"').to_owned(),
+            When::Day(day) => day.to_string(),
+        })
     }
 
     #[test]
     fn iso_8601_in_its_usual_forms_is_read() {
         for (text, meaning) in [
-            ("2024-02-29", "2024-02-29T00:00:00Z"),
-            ("20240229", "2024-02-29T00:00:00Z"),
+            ("2024-02-29", "2024-02-29"),
+            ("20240229", "2024-02-29"),
+            (" 9999-12-31 ", "9999-12-31"),
             ("2024-02-29T10:30", "2024-02-29T10:30:00Z"),
             ("2024-02-29 10:30:15", "2024-02-29T10:30:15Z"),
             ("2024-02-29t10:30:15.5z", "2024-02-29T10:30:15.500Z"),
@@ -134,7 +186,7 @@ mod tests {
             ("2024-02-29T23:30+05", "2024-02-29T18:30:00Z"),
             ("20240229T233000Z", "2024-02-29T23:30:00Z"),
         ] {
-            assert_eq!(written(text), Some(format!("\"{meaning}\"")), "{text}");
+            assert_eq!(written(text).as_deref(), Some(meaning), "{text}");
         }
     }
 
@@ -164,10 +216,9 @@ mod tests {
 
     #[test]
     fn intervals_are_whole_days_as_a_number_or_its_digits() {
-        let from = Moment::read("2024-02-29").unwrap();
-        for (text, days) in [("1", 1), ("30.0", 30), ("\"30\"", 30), ("\"007\"", 7), ("2913000", 2_913_000)] {
+        for (text, days) in [("1", 1), ("30.0", 30), ("\"30\"", 30), ("\"007\"", 7), ("3652058", 3_652_058)] {
             let value = serde_json::from_str(text).unwrap();
-            assert_eq!(Days::parse(&value, from).ok(), Some(Days(days)), "{text}");
+            assert_eq!(Days::parse(&value).ok(), Some(Days(days)), "{text}");
         }
         for text in [
             "0",
@@ -183,12 +234,12 @@ mod tests {
             "[1]",
             "{}",
             "1e300",
-            "2914000",
+            "3652059",
             "18446744073709551616",
             "\"99999999999999999999\"",
         ] {
             let value = serde_json::from_str(text).unwrap();
-            assert!(Days::parse(&value, from).is_err(), "{text}");
+            assert!(Days::parse(&value).is_err(), "{text}");
         }
     }
 }

@@ -9,5 +9,5 @@ mod subscribe;
 pub use eligible::Listing;
 pub use lookup::Subscription;
 pub use page::{Eligible, LONGEST_PAGE, Page};
-pub use status::{Recorded, StatusChange};
+pub use status::{PauseEnd, Recorded, StatusChange, StatusState};
 pub use subscribe::NewSubscription;
