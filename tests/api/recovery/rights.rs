@@ -66,9 +66,12 @@ async fn only_the_approved_table_notes_deletions() {
     }
 }
 
-const ENTRY_POINTS: [&str; 9] = [
+const ENTRY_POINTS: [&str; 12] = [
     "active_clubs",
+    "charges_of_month",
+    "charges_of_subscription",
     "claim_charge",
+    "count_charges",
     "count_unresolved_charges",
     "current_billing_month",
     "eligible_subscriptions",
@@ -98,6 +101,9 @@ async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
     ok(api.call(Call::get("/subscription").query("customer_id", "a customer")).await);
     assert_eq!(api.eligible().await, [id.as_str()]);
     assert!(charges(&api, &id, "1").await);
+    ok(api.call(Call::get("/subscription/eligible").query("due", "true")).await);
+    ok(api.call(Call::get(format!("/subscription/{id}/charge"))).await);
+    ok(api.call(Call::get("/charge")).await);
     ok(api.status(&id, api_tests::pause(7)).await);
     let unresolved = api.environment("unresolved").await;
     let counted = unresolved.invoke_raw(json!({ "source": "aws.events" }), std::time::Duration::from_secs(20)).await;

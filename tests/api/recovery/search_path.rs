@@ -59,6 +59,14 @@ async fn views_and_functions_work_under_any_search_path() {
                 "public.settle_charge(gen_random_uuid(), gen_random_uuid(), 'charged', 201::smallint, null, null) where state is null",
                 1,
             ),
+            ("public.count_charges(public.current_billing_month('UTC')) where charged > 0", 1),
+            (
+                "public.charges_of_month(
+                     public.current_billing_month('UTC'), null, 'charged', false, null, null, null, 10, 1000
+                 ) where state = 'charged'",
+                1,
+            ),
+            ("public.charges_of_subscription('charged', null) where state = 'charged'", 1),
             ("public.count_unresolved_charges() where count_unresolved_charges = 1", 1),
             (
                 "public.record_charge('charged', to_char(public.current_billing_month('UTC'), 'YYYY-MM'), '1') where state = 'charged'",
