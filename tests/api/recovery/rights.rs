@@ -66,9 +66,12 @@ async fn only_the_approved_table_notes_deletions() {
     }
 }
 
-const ENTRY_POINTS: [&str; 9] = [
+const ENTRY_POINTS: [&str; 12] = [
     "active_clubs",
+    "charges_of_month",
+    "charges_of_subscription",
     "claim_charge",
+    "count_charges",
     "count_unresolved_charges",
     "current_billing_month",
     "eligible_subscriptions",
