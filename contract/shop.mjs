@@ -68,7 +68,7 @@ async function subscribe(page) {
   await shows(page, "Active");
 }
 
-/** So many days from today in the billing time zone: as a date field has it. */
+/** A day of the billing time zone, counted from today: as a date field has it. */
 function day(days, from = Date.now()) {
   return new Intl.DateTimeFormat("en-CA", { timeZone: billing }).format(new Date(from).getTime() + days * DAY);
 }
