@@ -51,7 +51,7 @@ impl Front {
     /// `charges` is the number of charge's environments.
     pub async fn start(api: &Api, charges: usize) -> Self {
         let mut functions = HashMap::new();
-        for (function, count) in [("charge", charges), ("eligible", 1)] {
+        for (function, count) in [("charge", charges), ("eligible", 1), ("lookup", 1)] {
             let mut environments = Vec::new();
             for _ in 0..count {
                 environments.push(api.environment(function).await);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod front;
+mod function;
 mod months;
 mod rules;
 mod scripted;
