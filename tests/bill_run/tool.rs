@@ -1,19 +1,19 @@
-//! The tool, as a person or a script runs it.
+//! The command, as a person or a script runs it.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use api_tests::environment;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use tempfile::TempDir;
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-/// A folder that it runs in.
-pub struct Desk {
-    folder: TempDir,
+/// Runs the command on an API.
+pub struct Tool {
+    api: String,
     settings: HashMap<String, String>,
 }
 
@@ -29,65 +29,65 @@ pub struct Ended {
 #[derive(Debug, Deserialize)]
 pub struct Line {
     pub subscription_id: String,
-    pub request_id: String,
-    pub outcome: String,
-    pub code: Option<String>,
-    pub http_status: Option<u16>,
+    pub request_id: Option<String>,
+    pub state: String,
+    pub upstream_status: Option<u16>,
+    pub reason: Value,
     pub charged_at: Option<String>,
-    pub attempts: u32,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Report {
     pub month: String,
-    pub planned: usize,
+    pub eligible: usize,
     pub charged: usize,
-    pub already_charged: usize,
-    pub refused: usize,
+    pub rejected: usize,
     pub unknown: usize,
     pub left: usize,
     pub subscriptions: Vec<Line>,
 }
 
-impl Desk {
-    pub fn new() -> Self {
-        Self::with(&[])
+impl Tool {
+    pub fn on(api: &str) -> Self {
+        Self::with(api, &[])
     }
 
     /// With these variables in its environment.
-    pub fn with(settings: &[(&str, &str)]) -> Self {
+    pub fn with(api: &str, settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Self { folder: tempfile::tempdir().unwrap(), settings }
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        Self { api: api.to_owned(), settings }
     }
 
     /// Without a terminal.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = environment::command("bill-run", &self.settings);
-        command.args(arguments).current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+    pub fn command(&self, command: &str, arguments: &[&str]) -> Command {
+        let mut process = environment::command("bill-run", &self.settings);
+        process.args([command, "--api", &self.api]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Ended {
-        let mut command = self.command(arguments);
-        // The test serves the API meanwhile.
-        spawn_blocking(move || command.output().unwrap().into()).await.unwrap()
+    /// A run that nobody is asked about.
+    pub fn charging(&self, arguments: &[&str]) -> Command {
+        let mut process = self.command("charge", &["--yes"]);
+        process.args(arguments);
+        process
     }
 
-    /// Makes a plan of this name.
-    pub async fn plan(&self, api: &str, name: &str) {
-        let ended = self.run(&["plan", "--api", api, "--output", name]).await;
-        assert_eq!((ended.status, ended.stdout.trim()), (Some(0), name), "{ended:?}");
+    pub async fn charge(&self, arguments: &[&str]) -> Ended {
+        ended(self.charging(arguments)).await
     }
 
-    pub async fn report(&self, plan: &str) -> Report {
-        let ended = self.run(&["report", plan, "--format", "json"]).await;
+    pub async fn report(&self, arguments: &[&str]) -> Report {
+        let mut command = self.command("report", &["--format", "json"]);
+        command.args(arguments);
+        let ended = ended(command).await;
         assert_eq!(ended.status, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).unwrap()
     }
+}
+
+/// Runs it to its end. The test serves the API meanwhile.
+pub async fn ended(mut command: Command) -> Ended {
+    spawn_blocking(move || command.output().unwrap().into()).await.unwrap()
 }
 
 impl From<Output> for Ended {
@@ -97,38 +97,41 @@ impl From<Output> for Ended {
     }
 }
 
+impl Ended {
+    /// The status, and what the month came to.
+    pub fn line(&self) -> (Option<i32>, &str) {
+        (self.status, self.stdout.trim_end())
+    }
+}
+
 impl Report {
     pub fn line(&self, subscription: &str) -> &Line {
         self.subscriptions.iter().find(|line| line.subscription_id == subscription).unwrap()
     }
 
-    /// How many there are of each outcome; as many as the report says.
+    /// How many there are of each state; as many as the report says.
     #[track_caller]
-    pub fn outcomes(&self) -> BTreeMap<&str, usize> {
-        let mut outcomes = BTreeMap::new();
+    pub fn states(&self) -> BTreeMap<&str, usize> {
+        let mut states = BTreeMap::new();
         for line in &self.subscriptions {
-            *outcomes.entry(&*line.outcome).or_default() += 1;
+            *states.entry(&*line.state).or_default() += 1;
         }
-        let told = [
-            ("charged", self.charged),
-            ("already_charged", self.already_charged),
-            ("refused", self.refused),
-            ("unknown", self.unknown),
-            ("left", self.left),
-        ];
-        assert_eq!(outcomes, told.into_iter().filter(|(_, count)| *count > 0).collect());
-        assert_eq!(outcomes.values().sum::<usize>(), self.planned);
-        outcomes
+        let count = |words: &[&str]| words.iter().filter_map(|word| states.get(word)).sum::<usize>();
+        assert_eq!(
+            (self.charged, self.rejected, self.unknown, self.left, self.eligible),
+            (
+                count(&["charged"]),
+                count(&["rejected"]),
+                count(&["unknown", "in_flight"]),
+                count(&["left", "not_sent"]),
+                self.subscriptions.len()
+            )
+        );
+        states
     }
 }
 
 /// Sends a signal to a process.
-pub fn signal(process: &std::process::Child, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(process), signal).unwrap();
-}
-
-/// Lines of the journal so far.
-pub fn journal(plan: &Path) -> usize {
-    let path = format!("{}.journal", plan.display());
-    std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+pub fn signal(process: &Child, signal: Signal) {
+    kill_process(Pid::from_child(process), signal).unwrap();
 }

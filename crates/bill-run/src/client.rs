@@ -1,28 +1,29 @@
 //! The API over HTTP.
 
-use std::{iter, time::Duration};
+use std::{iter, mem, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::{
-    Method, Request, Response, Url,
+    Method, Url,
     header::{HeaderMap, LINK, RETRY_AFTER},
     redirect,
 };
+use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::{sync::OnceCell, time::sleep};
 
 use crate::{
-    rules::{Answer, Reply},
+    month::{Attempt, LedgerCounts},
+    rules::{self, Next, REPEATS, Reply},
     signing::Signer,
+    terminal,
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// API Gateway gives up after 29 seconds.
 const ANSWER: Duration = Duration::from_secs(35);
-/// Ids of a page, unless fewer are wanted.
-const PAGE: usize = 10_000;
-const REPEATED_READS: usize = 4;
+const PAGE: &str = "10000";
 /// What RFC 3986 never needs encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -31,146 +32,167 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[error("not authorized: {0}")]
 pub struct NotAuthorized(pub String);
 
-/// Asking again may help.
+/// It is another month at the API.
 #[derive(Debug, Error)]
-#[error("{0}")]
-struct Transient(String);
+#[error("the month {meant} is over: it is {current} at the API")]
+pub struct MonthIsOver {
+    pub meant: String,
+    pub current: String,
+}
 
 pub struct Client {
     http: reqwest::Client,
-    api: Url,
-    signer: Option<Signer>,
+    /// Without its credentials, so that it can be shown.
+    pub api: Url,
+    /// The user and the password of the URL, if it has them.
+    credentials: Option<(String, Option<String>)>,
+    /// Made when the API refuses a request that is not signed.
+    signer: OnceCell<Signer>,
 }
 
-/// The list of eligible subscriptions, and the month in which it was read.
-pub struct Eligible {
-    pub ids: Vec<String>,
-    pub month: String,
-    /// Not all of them: more remain.
-    pub is_cut: bool,
-}
-
-/// Longer each time, and never all at once.
-fn patience() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-}
-
-/// How long to wait before each further try.
-pub fn backoff() -> impl Iterator<Item = Duration> {
-    patience().without_max_times().build()
+/// An answer to a GET.
+struct Page {
+    headers: HeaderMap,
+    body: Vec<u8>,
 }
 
 impl Client {
-    pub async fn new(api: &Url, signed: bool) -> anyhow::Result<Self> {
+    pub fn new(mut api: Url) -> anyhow::Result<Self> {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let credentials = (api.username() != "" || api.password().is_some())
+            .then(|| (decode(api.username()), api.password().map(decode)));
+        ensure!(
+            matches!(api.scheme(), "http" | "https") && api.set_username("").is_ok() && api.set_password(None).is_ok(),
+            "the API's URL begins with http:// or https://"
+        );
+        api.set_query(None);
+        api.set_fragment(None);
         let http = reqwest::Client::builder()
             .user_agent(concat!("bill-run/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            // What is asked again is decided by the rules, which know of request_ids.
+            // The rules decide what is called again.
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .build()?;
-        let signer = if signed {
-            let signer = Signer::of_gateway(api).await.map_err(|error| NotAuthorized(format!("{error:#}")))?;
-            Some(signer)
-        } else {
-            None
-        };
-        Ok(Self { http, api: api.clone(), signer })
+        Ok(Self { http, api, credentials, signer: OnceCell::new() })
     }
 
     /// The current billing month.
-    pub async fn month(&self) -> anyhow::Result<String> {
-        Ok(self.page(self.eligible_url(1)).await?.0.month)
+    pub async fn current_month(&self) -> anyhow::Result<String> {
+        let url = self.url(&["subscription", "eligible"], &[("due", "true"), ("limit", "1")]);
+        let page = self.get(&url).await?;
+        billing_month(&page).with_context(|| url.to_string())
     }
 
-    /// Reads the list, page by page, up to `limit` ids. Each page's total is told to `progress`.
-    pub async fn eligible(&self, limit: Option<usize>, progress: impl Fn(usize)) -> anyhow::Result<Eligible> {
-        let page_size = limit.map_or(PAGE, |limit| limit.min(PAGE));
-        let (mut list, mut next) = self.page(self.eligible_url(page_size)).await?;
-        while let Some(url) = next.filter(|_| limit.is_none_or(|limit| list.ids.len() < limit)) {
-            progress(list.ids.len());
-            let (page, following) = self.page(url).await?;
-            ensure!(page.month == list.month, "the month {} ended while the list was read: plan again", list.month);
-            list.ids.extend(page.ids);
-            next = following;
-            list.is_cut = next.is_some();
+    /// The subscriptions that are due, after this one. Their order is that of bytes.
+    pub fn due(&self, month: &str, after: Option<&str>) -> Pages<'_, String> {
+        let mut url = self.url(&["subscription", "eligible"], &[("due", "true"), ("limit", PAGE)]);
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after);
         }
-        if let Some(limit) = limit
-            && limit < list.ids.len()
-        {
-            list.ids.truncate(limit);
-            list.is_cut = true;
-        }
-        progress(list.ids.len());
-        Ok(list)
-    }
-
-    fn eligible_url(&self, limit: usize) -> Url {
-        let mut url = self.url(["subscription", "eligible"]);
-        url.query_pairs_mut().append_pair("limit", &limit.to_string());
-        url
-    }
-
-    /// A page, and where the next one is. Reading is safe to repeat.
-    async fn page(&self, url: Url) -> anyhow::Result<(Eligible, Option<Url>)> {
-        (|| self.try_page(&url))
-            .retry(patience().with_max_times(REPEATED_READS))
-            .when(|error| error.is::<Transient>())
-            .await
-            .context("the list of eligible subscriptions cannot be read")
-    }
-
-    async fn try_page(&self, url: &Url) -> anyhow::Result<(Eligible, Option<Url>)> {
-        let lost = |error: reqwest::Error| Transient(chain(&error.without_url()));
-        let response = self.send(Method::GET, url.clone()).await?.map_err(lost)?;
-        match response.status().as_u16() {
-            200 => {}
-            status @ (401 | 403) => bail!(NotAuthorized(format!("the API answers {status}"))),
-            status @ (429 | 500..) => bail!(Transient(format!("the API answers {status}"))),
-            status => bail!("the API answers {status} to GET {}", url.path()),
-        }
-        let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(lost)?;
-        let month =
-            headers.get("billing-month").context("the API does not say its billing month")?.to_str()?.to_owned();
-        let next = next_page(url, &headers)?;
-        let ids = serde_json::from_slice(&body).context("the API's list is not a list of ids")?;
-        Ok((Eligible { ids, month, is_cut: next.is_some() }, next))
-    }
-
-    /// Charges a subscription for this month, once. What comes back is for the rules to judge.
-    pub async fn charge(&self, id: &str, request_id: &str, month: &str) -> Reply {
-        let mut url = self.url(["subscription", id, "charge", request_id]);
-        url.query_pairs_mut().append_pair("month", month);
-        let response = match self.send(Method::POST, url).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(lost)) => return Reply::Lost(chain(&lost)),
-            Err(error) => return Reply::NoCredentials(error.to_string()),
-        };
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
-        match response.bytes().await {
-            Ok(body) => {
-                Reply::Answer(Answer { status, retry_after, body: serde_json::from_slice(&body).unwrap_or_default() })
+        let meant = month.to_owned();
+        let read = move |page: &Page| {
+            let current = billing_month(page)?;
+            if current != meant {
+                bail!(MonthIsOver { meant: meant.clone(), current });
             }
-            Err(lost) => Reply::Lost(chain(&lost.without_url())),
+            parse(page)
+        };
+        Pages::new(self, url, read)
+    }
+
+    /// The attempts of a month that have one of these states, or all. They are ordered by their subscriptions' bytes.
+    pub fn attempts(&self, month: &str, states: Option<&str>) -> Pages<'_, Attempt> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            charges: Vec<Attempt>,
+        }
+        let mut url = self.url(&["charge"], &[("month", month), ("limit", PAGE)]);
+        if let Some(states) = states {
+            url.query_pairs_mut().append_pair("state", states);
+        }
+        Pages::new(self, url, |page| Ok(parse::<Body>(page)?.charges))
+    }
+
+    pub async fn counts(&self, month: &str) -> anyhow::Result<LedgerCounts> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            counts: LedgerCounts,
+        }
+        let url = self.url(&["charge"], &[("month", month), ("limit", "1")]);
+        let page = self.get(&url).await?;
+        Ok(parse::<Body>(&page).with_context(|| url.to_string())?.counts)
+    }
+
+    /// Charges a subscription for this month, once. The rules judge the reply.
+    pub async fn charge(&self, id: &str, request_id: &str, month: &str) -> Result<Reply, NotAuthorized> {
+        let url = self.url(&["subscription", id, "charge", request_id], &[("month", month)]);
+        Ok(match self.send(Method::POST, &url).await? {
+            Ok((reply, _)) => reply,
+            Err(lost) => Reply::Lost(lost),
+        })
+    }
+
+    /// Reads a page. Reading is safe to repeat, and the rules of a charge say when.
+    async fn get(&self, url: &Url) -> anyhow::Result<Page> {
+        let mut repeats = 0;
+        loop {
+            let reply = match self.send(Method::GET, url).await? {
+                Ok((reply, page)) if reply.next() == Next::Done => return Ok(page),
+                Ok((reply, _)) => reply,
+                Err(lost) => Reply::Lost(lost),
+            };
+            match reply.next() {
+                Next::Repeat { after, .. } if repeats < REPEATS => {
+                    repeats += 1;
+                    terminal::announce(after, &reply);
+                    sleep(after).await;
+                }
+                Next::NotAuthorized if self.signs_from_now_on().await? => {}
+                Next::NotAuthorized => bail!(NotAuthorized(format!("GET {url}: {reply}"))),
+                Next::Done | Next::Repeat { .. } | Next::Final | Next::MonthIsOver => bail!("GET {url}: {reply}"),
+            }
         }
     }
 
-    /// The outer error says that it could not be signed.
-    async fn send(&self, method: Method, url: Url) -> anyhow::Result<reqwest::Result<Response>> {
-        let mut request = Request::new(method, url);
-        if let Some(signer) = &self.signer {
+    /// Whether the requests after a refused one are signed, and that one was not.
+    async fn signs_from_now_on(&self) -> Result<bool, NotAuthorized> {
+        if self.credentials.is_some() || self.signer.initialized() {
+            return Ok(false);
+        }
+        let signer = Signer::new(&self.api).await.map_err(|error| {
+            NotAuthorized(format!("{} refuses requests that are not signed, and {error:#}", self.api))
+        })?;
+        Ok(self.signer.set(signer).is_ok())
+    }
+
+    /// The inner error is that no answer came, and why. The outer one is that the request cannot be signed.
+    async fn send(&self, method: Method, url: &Url) -> Result<Result<(Reply, Page), String>, NotAuthorized> {
+        let mut request = self.http.request(method, url.clone());
+        if let Some((user, password)) = &self.credentials {
+            request = request.basic_auth(user, password.as_ref());
+        }
+        let mut request = match request.build() {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(chain(&error))),
+        };
+        if let Some(signer) = self.signer.get() {
             signer.sign(&mut request).await.map_err(|error| NotAuthorized(format!("{error:#}")))?;
         }
-        Ok(self.http.execute(request).await.map_err(reqwest::Error::without_url))
+        Ok(self.execute(request).await.map_err(|error| chain(&error.without_url())))
     }
 
-    fn url<const N: usize>(&self, segments: [&str; N]) -> Url {
+    async fn execute(&self, request: reqwest::Request) -> reqwest::Result<(Reply, Page)> {
+        let mut response = self.http.execute(request).await?;
+        let (status, headers) = (response.status().as_u16(), mem::take(response.headers_mut()));
+        let body = Vec::from(response.bytes().await?);
+        let problem = if status == 200 { None } else { serde_json::from_slice(&body).ok() };
+        let retry_after = headers.get(RETRY_AFTER).map(|value| rules::retry_after(value.to_str().unwrap_or_default()));
+        Ok((Reply::Answer { status, retry_after, problem: problem.unwrap_or_default() }, Page { headers, body }))
+    }
+
+    fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.api.clone();
         let mut path = url.path().trim_end_matches('/').to_owned();
         for segment in segments {
@@ -178,8 +200,52 @@ impl Client {
             path.extend(utf8_percent_encode(segment, SEGMENT));
         }
         url.set_path(&path);
+        url.query_pairs_mut().extend_pairs(query);
         url
     }
+}
+
+/// A list that is read page by page.
+pub struct Pages<'a, T> {
+    client: &'a Client,
+    next: Option<Url>,
+    read: Box<dyn Fn(&Page) -> anyhow::Result<Vec<T>> + Send + Sync + 'a>,
+    page: std::vec::IntoIter<T>,
+    head: Option<T>,
+}
+
+impl<'a, T> Pages<'a, T> {
+    fn new(client: &'a Client, url: Url, read: impl Fn(&Page) -> anyhow::Result<Vec<T>> + Send + Sync + 'a) -> Self {
+        Self { client, next: Some(url), read: Box::new(read), page: Vec::new().into_iter(), head: None }
+    }
+
+    /// The next item, which stays there until it is taken.
+    pub async fn peek(&mut self) -> anyhow::Result<Option<&T>> {
+        while self.head.is_none() {
+            self.head = self.page.next();
+            if self.head.is_some() {
+                break;
+            }
+            let Some(url) = self.next.take() else { break };
+            let page = self.client.get(&url).await?;
+            self.page = (self.read)(&page).with_context(|| url.to_string())?.into_iter();
+            self.next = next_page(&url, &page.headers)?;
+        }
+        Ok(self.head.as_ref())
+    }
+
+    pub fn take(&mut self) -> Option<T> {
+        self.head.take()
+    }
+}
+
+fn parse<T: DeserializeOwned>(page: &Page) -> anyhow::Result<T> {
+    serde_json::from_slice(&page.body).context("the answer is not that of the API")
+}
+
+fn billing_month(page: &Page) -> anyhow::Result<String> {
+    let month = page.headers.get("billing-month").and_then(|month| month.to_str().ok());
+    month.map(ToOwned::to_owned).context("the answer does not say the billing month, so it is not that of the API")
 }
 
 /// Whether the id can stand in a URL's path. Clients and servers take the others for a part of the path's form.
@@ -191,14 +257,10 @@ pub fn is_sendable(id: &str) -> bool {
 fn next_page(url: &Url, headers: &HeaderMap) -> anyhow::Result<Option<Url>> {
     let Some(link) = headers.get(LINK) else { return Ok(None) };
     let target = link.to_str()?.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
-    let next = url.join(target.context("the API's link cannot be read")?)?;
+    let next = url.join(target.with_context(|| format!("GET {url}: the link cannot be read"))?)?;
     // Credentials go nowhere else.
-    ensure!(next.origin() == url.origin() && next.path() == url.path(), "the API's link leads elsewhere");
+    ensure!(next.origin() == url.origin() && next.path() == url.path(), "GET {url}: the link leads to {next}");
     Ok(Some(next))
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// An error with everything that caused it.

@@ -1,21 +1,19 @@
-//! Charges a month by one command. docs/bill-run.md shows how.
+//! Charges a month: one engine, and two drivers of it. docs/bill-run.md shows how.
 
-mod apply;
 mod cli;
 mod client;
-mod execution;
-mod exit;
-mod journal;
-mod plan;
-mod progress;
+mod engine;
+mod function;
+mod month;
 mod report;
 mod rules;
 mod signing;
-mod status;
-mod summary;
+mod terminal;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 fn main() -> ExitCode {
-    cli::main()
+    // The TLS library asks for it; a second one would be an error of ours.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() { function::main() } else { cli::main() }
 }

@@ -1,20 +1,19 @@
-//! What happened to each subscription of a plan.
+//! How a month stands, a line for each subscription, from the ledger alone.
 
 use std::{
-    collections::HashSet,
     io::{self, Write},
-    path::Path,
+    pin::pin,
 };
 
 use clap::ValueEnum;
+use futures_util::TryStreamExt;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{
-    execution::Summary,
-    journal::{History, Standing},
-    plan::{Plan, Planned},
-    rules::Outcome,
-    summary::Counts,
+    client::Client,
+    month::{Counts, State, Subscription, subscriptions},
+    terminal::Stdout,
 };
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -24,99 +23,147 @@ pub enum Format {
     Json,
 }
 
-const COLUMNS: [&str; 7] =
-    ["subscription_id", "request_id", "outcome", "code", "http_status", "charged_at", "attempts"];
+/// A state of the ledger, or `left`: due, without an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Word {
+    Charged,
+    Rejected,
+    /// Also those in flight
+    Unknown,
+    InFlight,
+    /// Also those that were not sent
+    Left,
+    NotSent,
+}
 
-/// A subscription of the report, with these columns.
+const COLUMNS: [&str; 6] = ["subscription_id", "request_id", "state", "upstream_status", "reason", "charged_at"];
+
+/// A line of the report, with these columns.
 #[derive(Serialize)]
-struct Row<'a> {
+struct Line<'a> {
     subscription_id: &'a str,
-    request_id: &'a str,
-    outcome: Outcome,
-    code: Option<&'a str>,
-    http_status: Option<u16>,
+    request_id: Option<&'a str>,
+    state: Word,
+    upstream_status: Option<u16>,
+    reason: Option<&'a RawValue>,
     charged_at: Option<&'a str>,
-    attempts: u32,
 }
 
-#[derive(Serialize)]
-struct Whole<'a> {
-    month: &'a str,
-    planned: u64,
-    #[serde(flatten)]
-    counts: Counts,
-    subscriptions: Vec<Row<'a>>,
-}
-
-/// Writes the report of a plan to stdout: of all, or of those with one of these codes or outcomes.
-pub fn report(path: &Path, format: Format, only: &[String]) -> anyhow::Result<()> {
-    let plan = Plan::read(path)?;
-    let history = History::read(path, &plan)?;
-    let rows = plan.subscriptions.iter().zip(&history.standings).map(|(planned, standing)| Row::new(planned, standing));
-    write(&plan.header.month, Counts::of(&history.standings), rows, format, only)
-}
-
-/// Writes the report of an execution, which counts all, and names only those without an outcome.
-pub async fn report_execution(arn: &str, format: Format, only: &[String]) -> anyhow::Result<()> {
-    let summary = Summary::read(arn).await?;
-    let rows: Vec<_> = summary.without_outcome().collect();
-    write(
-        &summary.month,
-        summary.counts(),
-        rows.iter().map(|(planned, standing)| Row::new(planned, standing)),
-        format,
-        only,
-    )
-}
-
-fn write<'a>(
+/// Writes those of the month that have one of these states, or all, to stdout. At the end come the counts of all.
+pub async fn report(
+    client: &Client,
     month: &str,
-    counts: Counts,
-    rows: impl Iterator<Item = Row<'a>>,
+    is_current: bool,
     format: Format,
-    only: &[String],
+    states: &[Word],
 ) -> anyhow::Result<()> {
-    let only: HashSet<&str> = only.iter().map(String::as_str).collect();
-    let rows = rows.filter(|row| {
-        only.is_empty() || only.contains(row.outcome.word()) || row.code.is_some_and(|code| only.contains(code))
-    });
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let due = is_current.then(|| client.due(month, None));
+    let mut subscriptions = pin!(subscriptions(due, client.attempts(month, None)));
+    let mut counts = Counts::default();
+    let mut out = Stdout::new();
+    let mut separator = "";
     match format {
-        Format::Text => {
-            writeln!(out, "{month}: {counts}")?;
-            for row in rows {
-                let detail = row.code.or(row.charged_at).unwrap_or_default();
-                writeln!(out, "{:<36}  {:<15}  {detail}", row.subscription_id, row.outcome.word())?;
+        Format::Text => {}
+        Format::Csv => writeln!(out, "{}", COLUMNS.join(","))?,
+        Format::Json => write!(out, "{{\"month\":\"{month}\",\"subscriptions\":[")?,
+    }
+    while let Some(subscription) = subscriptions.try_next().await? {
+        let state = subscription.attempt().map(|attempt| attempt.state);
+        counts.count(state);
+        let line = Line::new(&subscription);
+        if !states.is_empty() && !states.contains(&line.state) && !states.contains(&line.state.group()) {
+            continue;
+        }
+        match format {
+            Format::Text => line.write_text(&mut out)?,
+            Format::Csv => line.write_csv(&mut out)?,
+            Format::Json => {
+                write!(out, "{separator}\n")?;
+                serde_json::to_writer(&mut out, &line)?;
+                separator = ",";
             }
         }
-        Format::Csv => {
-            // The header is written by hand, so that it is there without rows, too.
-            let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(&mut out);
-            csv.write_record(COLUMNS)?;
-            for row in rows {
-                csv.serialize(row)?;
-            }
-            csv.flush()?;
-        }
+    }
+    match format {
+        Format::Text => writeln!(out, "{month}: {counts}")?,
+        Format::Csv => {}
         Format::Json => {
-            let planned = counts.planned();
-            serde_json::to_writer_pretty(&mut out, &Whole { month, planned, counts, subscriptions: rows.collect() })?;
-            writeln!(out)?;
+            // After the lines, because they are not held until all are counted.
+            let counts = serde_json::to_string(&counts)?;
+            writeln!(out, "\n],{}", counts.trim_start_matches('{'))?;
         }
     }
     Ok(out.flush()?)
 }
 
-impl<'a> Row<'a> {
-    fn new(planned: &'a Planned, standing: &'a Standing) -> Self {
-        Self {
-            subscription_id: &planned.id,
-            request_id: standing.request_id.as_ref().unwrap_or(&planned.request_id),
-            outcome: standing.outcome,
-            code: standing.code.as_deref(),
-            http_status: standing.http_status,
-            charged_at: standing.charged_at.as_deref(),
-            attempts: standing.attempts,
+impl Word {
+    /// The word under which it is counted.
+    fn group(self) -> Self {
+        match self {
+            Self::InFlight => Self::Unknown,
+            Self::NotSent => Self::Left,
+            Self::Charged | Self::Rejected | Self::Unknown | Self::Left => self,
         }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(subscription: &'a Subscription) -> Self {
+        let attempt = subscription.attempt();
+        let state = attempt.map_or(Word::Left, |attempt| match attempt.state {
+            State::InFlight => Word::InFlight,
+            State::Unknown => Word::Unknown,
+            State::Charged => Word::Charged,
+            State::Rejected => Word::Rejected,
+            State::NotSent => Word::NotSent,
+        });
+        Self {
+            subscription_id: &subscription.id,
+            request_id: attempt.map(|attempt| &*attempt.request_id),
+            state,
+            upstream_status: attempt.and_then(|attempt| attempt.upstream_status),
+            reason: attempt.and_then(|attempt| attempt.upstream_answer.as_deref()),
+            charged_at: attempt.and_then(|attempt| attempt.settled_at.as_deref()).filter(|_| state == Word::Charged),
+        }
+    }
+
+    /// The platform's words: a text as it is, anything else as JSON.
+    fn reason(&self) -> Option<String> {
+        self.reason.map(|reason| serde_json::from_str(reason.get()).unwrap_or_else(|_| reason.get().to_owned()))
+    }
+
+    fn word(&self) -> String {
+        self.state.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        write!(out, "{:<36}  {:<9}", self.subscription_id, self.word())?;
+        if let Some(detail) = self.charged_at {
+            write!(out, "  {detail}")?;
+        }
+        if let Some(status) = self.upstream_status.filter(|_| self.charged_at.is_none()) {
+            write!(out, "  {status}")?;
+        }
+        if let Some(reason) = self.reason() {
+            // A terminal obeys control characters, and a platform can send any.
+            let reason: String = reason.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+            write!(out, "  {reason}")?;
+        }
+        writeln!(out)
+    }
+
+    fn write_csv(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let mut csv = csv::Writer::from_writer(out);
+        csv.write_record([
+            self.subscription_id,
+            self.request_id.unwrap_or_default(),
+            &self.word(),
+            &self.upstream_status.map(|status| status.to_string()).unwrap_or_default(),
+            &self.reason().unwrap_or_default(),
+            self.charged_at.unwrap_or_default(),
+        ])?;
+        Ok(csv.flush()?)
     }
 }

@@ -1,200 +1,237 @@
-//! What an answer to a charge means, and what to do next. docs/bill-run.md has the same as a table.
+//! The rules of a bill run that need no network: request_ids, what an answer leads to, and when a run stops.
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use uuid::Uuid;
 
-/// What came back from a charge.
+/// A subscription is repeated this often, then left. A page that is read, too.
+pub const REPEATS: u32 = 8;
+/// Subscriptions in a row, after whose `ecommerce_unauthorized` nobody else is charged either.
+const UNAUTHORIZED: u32 = 3;
+/// When to repeat what had no answer, or a `retry-after` that is no number of seconds.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What came back from a call.
 #[derive(Debug)]
 pub enum Reply {
-    Answer(Answer),
-    /// No answer, or half of one: it may have been charged.
+    Answer {
+        status: u16,
+        retry_after: Option<Duration>,
+        problem: Problem,
+    },
+    /// No answer, or half of one, and why: it may have been charged.
     Lost(String),
-    /// There are no credentials to sign with, so nothing was sent.
-    NoCredentials(String),
 }
 
-#[derive(Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub retry_after: Option<Duration>,
-    pub body: Body,
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({})", self.status, self.body.code.as_deref().unwrap_or("without a code"))
-    }
-}
-
-/// What is read of a charge or a problem; a body that is neither is empty.
+/// What is read of a problem. Any other body is an empty one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Body {
+pub struct Problem {
     pub code: Option<String>,
     pub request_id: Option<String>,
     pub month: Option<String>,
-    pub charged_at: Option<String>,
-    pub already_charged: Option<bool>,
-}
-
-/// How a subscription of the plan stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Charged,
-    AlreadyCharged,
-    Refused,
-    Unknown,
-    #[default]
-    Left,
-}
-
-impl Outcome {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Charged => "charged",
-            Self::AlreadyCharged => "already_charged",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-            Self::Left => "left",
-        }
-    }
-
-    /// Whether another apply of the same plan leaves it alone.
-    pub fn is_final(self) -> bool {
-        match self {
-            Self::Charged | Self::AlreadyCharged | Self::Refused => true,
-            Self::Unknown | Self::Left => false,
-        }
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    Done(Outcome),
-    /// Another call is charging the subscription: ask again under the same request_id.
-    Wait {
-        after: Option<Duration>,
-    },
-    /// The API or the platform cannot answer now: ask again under the same request_id.
+    Done,
+    /// Call again after this time, under this request_id if there is one.
     Repeat {
-        after: Option<Duration>,
-    },
-    /// It may have been charged: ask again under this request_id, a few times. After that it is unknown.
-    Find {
+        after: Duration,
         request_id: Option<String>,
     },
-    /// Nobody else is charged either.
-    Stop(Stop),
+    /// Calling again does not help.
+    Final,
+    /// The call's month is another. Nothing was sent.
+    MonthIsOver,
+    NotAuthorized,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The call's month is another than the plan's. Nothing was sent.
-    MonthIsOver {
-        month: String,
-    },
-    NotAuthorized(String),
-}
-
-pub fn next(reply: &Reply) -> Next {
-    let answer @ Answer { status, retry_after, body } = match reply {
-        Reply::Answer(answer) => answer,
-        Reply::Lost(_) => return Next::Repeat { after: None },
-        Reply::NoCredentials(why) => return Next::Stop(Stop::NotAuthorized(why.clone())),
-    };
-    let after = *retry_after;
-    match (status, body.code.as_deref()) {
-        (200, None) => match body.already_charged {
-            Some(true) => Next::Done(Outcome::AlreadyCharged),
-            Some(false) => Next::Done(Outcome::Charged),
-            // Something else than the API answered.
-            None => Next::Find { request_id: None },
-        },
-        (401 | 403, _) => Next::Stop(Stop::NotAuthorized(format!("the API answers {answer}"))),
-        (429 | 503, _) => Next::Repeat { after },
-        (409, Some("charge_in_progress")) => Next::Wait { after },
-        (409, Some("month_mismatch")) => {
-            Next::Stop(Stop::MonthIsOver { month: body.month.clone().unwrap_or_default() })
+impl Reply {
+    pub fn next(&self) -> Next {
+        match self {
+            Self::Lost(_) => Next::Repeat { after: SOON, request_id: None },
+            Self::Answer { status: 200, .. } => Next::Done,
+            Self::Answer { status: 401 | 403, .. } => Next::NotAuthorized,
+            Self::Answer { status: 409, .. } if self.has_code("month_mismatch") => Next::MonthIsOver,
+            Self::Answer { retry_after: Some(after), problem, .. } => {
+                Next::Repeat { after: *after, request_id: problem.request_id.clone() }
+            }
+            Self::Answer { retry_after: None, .. } => Next::Final,
         }
-        (409 | 504, Some("charge_outcome_unknown")) => Next::Find { request_id: body.request_id.clone() },
-        (400, Some("invalid_request"))
-        | (404, Some("subscription_not_found"))
-        | (409, Some("not_chargeable"))
-        | (422, Some("request_id_reused"))
-        | (502, Some("order_rejected")) => Next::Done(Outcome::Refused),
-        // A gateway's timeout, a failure inside, or what no version of the contract says: no certain answer.
-        _ => Next::Find { request_id: None },
     }
+
+    /// The stable word for it.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Lost(_) => "no_answer".to_owned(),
+            Self::Answer { status, problem, .. } => problem.code.clone().unwrap_or_else(|| status.to_string()),
+        }
+    }
+
+    /// The month that it is at the API, if it says so.
+    pub fn month(&self) -> Option<&str> {
+        match self {
+            Self::Lost(_) => None,
+            Self::Answer { problem, .. } => problem.month.as_deref(),
+        }
+    }
+
+    fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Answer { problem, .. } if problem.code.as_deref() == Some(code))
+    }
+
+    /// The platform, or what leads to it, does not work.
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Answer { status: 500.., .. })
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => write!(formatter, "no answer: {why}"),
+            Self::Answer { status, problem: Problem { code: Some(code), .. }, .. } => {
+                write!(formatter, "{status} ({code})")
+            }
+            Self::Answer { status, .. } => write!(formatter, "{status} (without a code)"),
+        }
+    }
+}
+
+/// `retry-after` in seconds.
+pub fn retry_after(header: &str) -> Duration {
+    header.trim().parse().map_or(SOON, Duration::from_secs)
+}
+
+/// What went wrong since the last charge.
+#[derive(Debug, Default)]
+pub struct Failures {
+    pub in_a_row: u32,
+    unauthorized: u32,
+}
+
+impl Failures {
+    /// Counts an answer. Only `is_first`, the first one for a subscription in the month, can be a failure. What the API
+    /// refuses by itself says nothing of the platform.
+    pub fn count(&mut self, reply: &Reply, is_first: bool) {
+        if reply.next() == Next::Done {
+            *self = Self::default();
+        } else if reply.has_code("ecommerce_unauthorized") {
+            self.unauthorized += 1;
+        } else if reply.is_failure() {
+            self.unauthorized = 0;
+            self.in_a_row += u32::from(is_first);
+        }
+    }
+
+    pub fn is_unauthorized(&self) -> bool {
+        self.unauthorized >= UNAUTHORIZED
+    }
+}
+
+/// Made from the month, the number of the try and the id alone, so two people who charge the same month use the same one.
+pub fn request_id(month: &str, number: usize, id: &str) -> String {
+    let month = if number > 1 { format!("{month}~{number}") } else { month.to_owned() };
+    // An id has 36 characters at most, so the length of a request_id is always valid.
+    if id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)) {
+        format!("{month}.{id}")
+    } else {
+        format!("{month}.{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()))
+    }
+}
+
+/// `2026-11`
+pub fn is_month(text: &str) -> bool {
+    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-')
+        .is_some_and(|(year, month)| digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16, code: Option<&str>) -> Answer {
-        Answer {
-            status,
-            retry_after: Some(Duration::from_secs(7)),
-            body: Body {
-                code: code.map(ToOwned::to_owned),
-                request_id: Some("named".to_owned()),
-                month: Some("2026-12".to_owned()),
-                ..Body::default()
-            },
-        }
-    }
-
     #[test]
-    fn every_answer_has_its_rule() {
-        let after = Some(Duration::from_secs(7));
-        let named = || Next::Find { request_id: Some("named".to_owned()) };
-        let uncertain = || Next::Find { request_id: None };
-        let refused = || Next::Done(Outcome::Refused);
-        for (status, code, expected) in [
-            (400, Some("invalid_request"), refused()),
-            (404, Some("subscription_not_found"), refused()),
-            (409, Some("not_chargeable"), refused()),
-            (422, Some("request_id_reused"), refused()),
-            (502, Some("order_rejected"), refused()),
-            (409, Some("charge_in_progress"), Next::Wait { after }),
-            (429, None, Next::Repeat { after }),
-            (503, None, Next::Repeat { after }),
-            (503, Some("ecommerce_unavailable"), Next::Repeat { after }),
-            (503, Some("database_unavailable"), Next::Repeat { after }),
-            (409, Some("charge_outcome_unknown"), named()),
-            (504, Some("charge_outcome_unknown"), named()),
-            (409, Some("month_mismatch"), Next::Stop(Stop::MonthIsOver { month: "2026-12".to_owned() })),
-            (401, None, Next::Stop(Stop::NotAuthorized("the API answers 401 (without a code)".to_owned()))),
-            (403, None, Next::Stop(Stop::NotAuthorized("the API answers 403 (without a code)".to_owned()))),
-            (403, Some("forbidden"), Next::Stop(Stop::NotAuthorized("the API answers 403 (forbidden)".to_owned()))),
-            // No certain answer: not the contract's, or not the API's.
-            (200, None, uncertain()),
-            (200, Some("anything"), uncertain()),
-            (201, None, uncertain()),
-            (301, None, uncertain()),
-            (400, None, uncertain()),
-            (404, None, uncertain()),
-            (409, None, uncertain()),
-            (409, Some("a_new_code"), uncertain()),
-            (500, Some("internal_error"), uncertain()),
-            (502, None, uncertain()),
-            (504, None, uncertain()),
+    fn request_ids_are_made_from_the_month_the_number_and_the_id_alone() {
+        for (number, id, expected) in [
+            (1, "57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba", "2026-11.57f51d24-8b35-4e4c-b7b0-6eeb53bd1fba"),
+            (1, "a.b_c~d-E", "2026-11.a.b_c~d-E"),
+            (2, "a", "2026-11~2.a"),
+            (13, "a", "2026-11~13.a"),
+            // Not valid in a request_id. These values must never change: a second one would be a second order.
+            (1, "a b", "2026-11.1eb8f382-5c00-517a-82c0-c9a6b240e6d5"),
+            (1, "é", "2026-11.4c9d8941-1dcb-56d3-9fe5-b5aef28ef637"),
+            (1, "a/b", "2026-11.e557c849-a9bd-5c1d-ad6c-db261d9c9e22"),
+            (2, "a b", "2026-11~2.1eb8f382-5c00-517a-82c0-c9a6b240e6d5"),
         ] {
-            assert_eq!(next(&Reply::Answer(answer(status, code))), expected, "{status} {code:?}");
+            assert_eq!(request_id("2026-11", number, id), expected, "{id}");
         }
-        assert_eq!(next(&Reply::Lost("reset".to_owned())), Next::Repeat { after: None });
-        let stop = Stop::NotAuthorized("none".to_owned());
-        assert_eq!(next(&Reply::NoCredentials("none".to_owned())), Next::Stop(stop));
+    }
+
+    fn answer(status: u16, code: Option<&str>, retry_after: Option<u64>) -> Reply {
+        let problem = Problem { code: code.map(ToOwned::to_owned), request_id: Some("named".to_owned()), month: None };
+        Reply::Answer { status, retry_after: retry_after.map(Duration::from_secs), problem }
     }
 
     #[test]
-    fn a_charge_says_whether_it_was_there_before() {
-        for (already_charged, outcome) in [(true, Outcome::AlreadyCharged), (false, Outcome::Charged)] {
-            let body = Body { already_charged: Some(already_charged), ..Body::default() };
-            let answer = Answer { status: 200, body, ..Answer::default() };
-            assert_eq!(next(&Reply::Answer(answer)), Next::Done(outcome));
+    fn one_rule_for_the_answers() {
+        let repeat =
+            |seconds| Next::Repeat { after: Duration::from_secs(seconds), request_id: Some("named".to_owned()) };
+        for (status, code, retry_after, expected) in [
+            (200, None, None, Next::Done),
+            (401, None, None, Next::NotAuthorized),
+            (403, Some("forbidden"), Some(1), Next::NotAuthorized),
+            (409, Some("month_mismatch"), None, Next::MonthIsOver),
+            (409, Some("charge_in_progress"), Some(7), repeat(7)),
+            (409, Some("not_chargeable"), None, Next::Final),
+            (504, Some("charge_outcome_unknown"), Some(3), repeat(3)),
+            (504, Some("charge_outcome_unknown"), None, Next::Final),
+            (502, Some("order_rejected"), None, Next::Final),
+            (429, None, Some(1), repeat(1)),
+            (418, Some("a_new_code"), Some(300), repeat(300)),
+            (418, Some("a_new_code"), None, Next::Final),
+            (301, None, None, Next::Final),
+        ] {
+            assert_eq!(answer(status, code, retry_after).next(), expected, "{status} {code:?}");
+        }
+        let soon = Next::Repeat { after: Duration::from_secs(2), request_id: None };
+        assert_eq!(Reply::Lost("reset".to_owned()).next(), soon);
+        assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn failures_are_first_answers_that_say_something_of_the_platform() {
+        let charged = || answer(200, None, None);
+        let lost = || Reply::Lost("reset".to_owned());
+        let unauthorized = || answer(502, Some("ecommerce_unauthorized"), None);
+        let rejected = || answer(502, Some("order_rejected"), None);
+        let refused = || answer(409, Some("not_chargeable"), None);
+        // The answers, which of them are first ones, and what is counted.
+        for (replies, is_first, in_a_row, is_unauthorized) in [
+            (vec![rejected(), lost(), answer(504, None, None), answer(503, None, Some(1))], true, 4, false),
+            (vec![rejected(), lost()], false, 0, false),
+            (vec![lost(), refused(), answer(429, None, Some(1)), answer(409, None, Some(1)), lost()], true, 2, false),
+            (vec![lost(), lost(), charged()], true, 0, false),
+            (vec![unauthorized(), refused(), unauthorized()], true, 0, false),
+            (vec![unauthorized(), refused(), unauthorized(), unauthorized()], false, 0, true),
+            (vec![unauthorized(), unauthorized(), rejected(), unauthorized()], true, 1, false),
+            (vec![unauthorized(), unauthorized(), charged(), unauthorized()], true, 0, false),
+        ] {
+            let mut failures = Failures::default();
+            for reply in &replies {
+                failures.count(reply, is_first);
+            }
+            assert_eq!((failures.in_a_row, failures.is_unauthorized()), (in_a_row, is_unauthorized), "{replies:?}");
+        }
+    }
+
+    #[test]
+    fn a_month_is_four_digits_and_two() {
+        assert!(is_month("2026-11"));
+        for bad in ["", "2026", "2026-00", "2026-13", "2026-1", "26-11", "2026-11-01", "+026-11"] {
+            assert!(!is_month(bad), "{bad}");
         }
     }
 }

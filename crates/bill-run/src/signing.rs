@@ -24,7 +24,6 @@ const GATEWAY: &str = "execute-api";
 const LEAST_VALIDITY: Duration = Duration::from_secs(60);
 
 pub struct Signer {
-    service: &'static str,
     provider: SharedCredentialsProvider,
     region: Region,
     /// The ones of the last request.
@@ -39,29 +38,21 @@ fn region_of(api: &Url) -> Option<Region> {
     (is_gateway && labels.next() == Some("amazonaws")).then(|| Region::new(region.to_owned()))
 }
 
-/// Whether it is an API Gateway's own URL.
-pub fn is_api_gateway(api: &Url) -> bool {
-    region_of(api).is_some()
-}
-
 impl Signer {
-    /// For an API behind API Gateway.
-    pub async fn of_gateway(api: &Url) -> anyhow::Result<Self> {
-        Self::new(GATEWAY, region_of(api)).await
-    }
-
-    /// For a service of AWS. Looks for credentials where the AWS CLI does: the environment, profiles, SSO, roles.
-    pub async fn new(service: &'static str, region: Option<Region>) -> anyhow::Result<Self> {
+    /// Looks for credentials where the AWS CLI does: the environment, profiles, SSO, roles.
+    pub async fn new(api: &Url) -> anyhow::Result<Self> {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        if let Some(region) = region {
+        if let Some(region) = region_of(api) {
             loader = loader.region(region);
         }
         let config = loader.load().await;
         let region = config.region().cloned().context("the region is not known: set AWS_REGION")?;
         let provider = config.credentials_provider().context("there are no AWS credentials")?;
-        Ok(Self { service, provider, region, credentials: Mutex::default() })
+        let signer = Self { provider, region, credentials: Mutex::default() };
+        signer.credentials().await?;
+        Ok(signer)
     }
 
     pub async fn sign(&self, request: &mut Request) -> anyhow::Result<()> {
@@ -69,7 +60,7 @@ impl Signer {
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(self.region.as_ref())
-            .name(self.service)
+            .name(GATEWAY)
             .time(SystemTime::now())
             .settings(SigningSettings::default())
             .build()?
