@@ -1,10 +1,9 @@
-//! The operators' tool: a plan of 100,000, and charges per second, with an API that takes a tenth of a second for each.
+//! A bill run with a million due: charges per second and memory, with an API that takes a tenth of a second for each.
 
 use std::{
     fs,
-    path::Path as FilePath,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -20,58 +19,64 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 use crate::{Bar, Bench, Report, progress};
 
-const PLANNED: usize = 100_000;
-/// Ids of a page, as the tool asks for them.
+const DUE: usize = 1_000_000;
+/// Ids of a page, as the command asks for them.
 const PAGE: usize = 10_000;
-const CONCURRENCY: u32 = 50;
 /// How long a charge takes.
 const CHARGE: Duration = Duration::from_millis(100);
-/// Charges per second that are possible.
-const POSSIBLE: f64 = 500.0;
 
 impl Bench {
     pub async fn bill_run(&self, report: &mut Report) {
         progress("bill runs");
-        let folder = self.output.join("bill-run");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("the folder for results");
-
-        let api = Api::start(PLANNED).await;
-        let (time, memory) = measure(start(&folder, &["plan", "--api", &api.url, "--output", "whole"])).await;
-        report.bar(Bar::at_most("bill run: plan of 100,000".to_owned(), "s", time.as_secs_f64(), None, 2.0));
-        report.bar(Bar::at_most("bill run: peak memory of a plan of 100,000".to_owned(), "MB", memory, None, 100.0));
-
-        let count = self.times(10_000, 3_000);
-        let api = Api::start(count).await;
-        measure(start(&folder, &["plan", "--api", &api.url, "--output", "part"])).await;
-        let concurrency = CONCURRENCY.to_string();
-        let (time, _) = measure(start(&folder, &["apply", "part", "--yes", "--concurrency", &concurrency])).await;
-        let rate = count as f64 / time.as_secs_f64();
-        report.bar(Bar::at_least(format!("bill run: {CONCURRENCY} at a time"), "charges/s", rate, 0.9 * POSSIBLE));
+        let api = Api::start().await;
+        for concurrency in [50, 200] {
+            let (until_first, rate, memory) = measure(&api, concurrency, self.times(10_000, 3_000)).await;
+            if concurrency == 50 {
+                let seconds = until_first.as_secs_f64();
+                report.bar(Bar::at_most("bill run: a million counted".to_owned(), "s", seconds, None, 20.0));
+            }
+            let possible = f64::from(concurrency) / CHARGE.as_secs_f64();
+            report.bar(Bar::at_least(format!("bill run: {concurrency} at a time"), "charges/s", rate, 0.9 * possible));
+            let name = format!("bill run: peak memory, a million due, {concurrency} at a time");
+            report.bar(Bar::at_most(name, "MB", memory, None, 60.0));
+        }
     }
 }
 
 /// An API without functions behind it. It stops when this is dropped.
 struct Api {
     url: String,
+    state: Arc<Pages>,
     server: JoinHandle<()>,
 }
 
-/// Each page of the list, ready to be sent.
-type Pages = Arc<Vec<Bytes>>;
+struct Pages {
+    /// Of the list, ready to be sent.
+    pages: Vec<Bytes>,
+    charges: Mutex<Charges>,
+}
+
+#[derive(Default)]
+struct Charges {
+    /// When the first one came.
+    begin: Option<Instant>,
+    answered: usize,
+}
 
 impl Api {
-    async fn start(count: usize) -> Self {
-        let ids: Vec<String> = (0..count).map(|n| format!("{n:08}-0000-4000-8000-000000000000")).collect();
+    async fn start() -> Self {
+        let ids: Vec<String> = (0..DUE).map(|n| format!("{n:08}-0000-4000-8000-000000000000")).collect();
         let pages = ids.chunks(PAGE).map(|page| serde_json::to_vec(page).expect("ids").into()).collect();
+        let state = Arc::new(Pages { pages, charges: Mutex::default() });
         let router = Router::new()
-            .route("/subscription/eligible", get(list))
+            .route("/subscription/eligible", get(due))
+            .route("/charge", get(ledger))
             .route("/subscription/{id}/charge/{request_id}", post(charge))
-            .with_state(Pages::new(pages));
+            .with_state(Arc::clone(&state));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        Self { url, server }
+        Self { url, state, server }
     }
 }
 
@@ -82,48 +87,64 @@ impl Drop for Api {
 }
 
 /// Its `after` is the place of the page.
-async fn list(State(pages): State<Pages>, RawQuery(query): RawQuery) -> (HeaderMap, Bytes) {
+async fn due(State(state): State<Arc<Pages>>, RawQuery(query): RawQuery) -> (HeaderMap, Bytes) {
     let after = query.as_deref().and_then(|query| query.split_once("&after="));
     let place: usize = after.map_or(0, |(_, place)| place.parse().expect("a place"));
     let mut headers = HeaderMap::new();
     headers.insert("billing-month", "2026-11".parse().expect("a header"));
-    if place + 1 < pages.len() {
-        let link = format!("<?limit={PAGE}&after={}>; rel=\"next\"", place + 1);
+    if place + 1 < state.pages.len() {
+        let link = format!("<?due=true&limit={PAGE}&after={}>; rel=\"next\"", place + 1);
         headers.insert("link", link.parse().expect("a header"));
     }
-    (headers, pages[place].clone())
+    (headers, state.pages[place].clone())
 }
 
-async fn charge(Path((id, request_id)): Path<(String, String)>) -> Json<Value> {
+async fn ledger() -> Json<Value> {
+    let counts = json!({ "charged": 0, "in_flight": 0, "unknown": 0, "rejected": 0, "not_sent": 0 });
+    Json(json!({ "month": "2026-11", "counts": counts, "charges": [] }))
+}
+
+async fn charge(State(state): State<Arc<Pages>>, Path((id, request_id)): Path<(String, String)>) -> Json<Value> {
+    state.charges.lock().expect("unpoisoned").begin.get_or_insert_with(Instant::now);
     sleep(CHARGE).await;
+    state.charges.lock().expect("unpoisoned").answered += 1;
     Json(json!({
         "subscription_id": id, "request_id": request_id, "month": "2026-11", "charged_at": "2026-11-24T21:38:53Z",
         "already_charged": false, "order": null
     }))
 }
 
-fn start(folder: &FilePath, arguments: &[&str]) -> (Child, Instant) {
+/// Lets a run charge so many. The time until the first one, charges per second, and the most memory in MB.
+async fn measure(api: &Api, concurrency: u32, count: usize) -> (Duration, f64, f64) {
+    *api.state.charges.lock().expect("unpoisoned") = Charges::default();
     // dev/bench.py builds both with one command.
     let binary = std::env::current_exe().expect("this program").with_file_name("bill-run");
     let mut command = Command::new(binary);
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    (command.spawn().expect("the tool starts"), Instant::now())
+    command.args(["charge", "--api", &api.url, "--yes", "--concurrency", &concurrency.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let started = Instant::now();
+    let mut run = command.spawn().expect("the command starts");
+    let mut peak = 0.0;
+    let begin = loop {
+        assert!(run.try_wait().expect("a child").is_none(), "the run ended early");
+        peak = memory(&run).max(peak);
+        if let Charges { begin: Some(begin), answered } = *api.state.charges.lock().expect("unpoisoned")
+            && answered >= count
+        {
+            break begin;
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    let rate = count as f64 / begin.elapsed().as_secs_f64();
+    run.kill().and_then(|()| run.wait()).expect("a child");
+    (begin - started, rate, peak)
 }
 
-/// How long it takes, and the most memory that it has, in MB. Linux only.
-async fn measure((mut tool, started): (Child, Instant)) -> (Duration, f64) {
-    let mut peak = 0.0;
-    loop {
-        if let Some(status) = tool.try_wait().expect("a child") {
-            assert!(status.success(), "the tool ends with {status}");
-            return (started.elapsed(), peak);
-        }
-        // A process that has ended, and was not waited for, has no memory any more.
-        let status = fs::read_to_string(format!("/proc/{}/status", tool.id())).expect("Linux's /proc");
-        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-            let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-            peak = kibibytes * 1024.0 / 1e6;
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
+/// The most memory that a process has had, in MB. Linux only.
+fn memory(process: &Child) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("Linux's /proc");
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0.0, |line| {
+        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes * 1024.0 / 1e6
+    })
 }

@@ -73,6 +73,7 @@ async fn every_answer_leads_to_its_outcome() {
     assert!(api.charges().iter().all(|charge| charge.month == MONTH));
     let line = report.line("rejected");
     assert_eq!((line.upstream_status, &line.reason), (Some(402), &json!({ "message": "declined" })));
+    assert_eq!(report.line("named").request_id.as_deref(), Some("another"));
     assert!(report.line("charged").charged_at.is_some() && line.charged_at.is_none());
 
     // Another run charges all but the rejected one, and repeats what is unknown.
@@ -193,15 +194,15 @@ async fn a_platform_that_is_down_is_one_failure_of_each_subscription() {
 
 #[tokio::test]
 async fn those_that_only_the_api_refuses_hold_up_nobody() {
-    const REFUSED: usize = 50_000;
+    const REFUSED: usize = 5_000;
     let ids = ids(REFUSED + 100);
     let api = Scripted::start(&ids).await;
-    api.pages_have(10_000);
+    api.pages_have(1_000);
     for id in &ids[..REFUSED] {
         api.replies(id, vec![problem(409, "not_chargeable"); 2]);
     }
     let ended = Tool::on(&api.url).charge(&["--concurrency", "50"]).await;
-    let line = "50,100 = 100 charged + 0 rejected + 0 unknown + 50,000 left (not_chargeable)";
+    let line = "5,100 = 100 charged + 0 rejected + 0 unknown + 5,000 left (not_chargeable)";
     assert_eq!(ended.line(), (Some(3), line), "{}", ended.stderr);
 }
 
@@ -356,8 +357,8 @@ async fn the_report_is_the_ledger_s_in_three_formats() {
         ended_lines(text).await,
         [
             "in_flight                             in_flight",
-            "rejected                              rejected   402  {\"message\":\"declined\"}",
-            "words                                 rejected   422  no [2J, \"never\"",
+            "rejected                              rejected  402 {\"message\":\"declined\"}",
+            "words                                 rejected  422 no [2J, \"never\"",
             "2026-11: 5 = 1 charged + 2 rejected + 1 unknown + 1 left",
         ]
     );

@@ -205,7 +205,7 @@ impl Script {
         };
         match attempts.iter_mut().find(|attempt| ["unknown", "in_flight", "charged"].contains(&attempt.state)) {
             // What may have been sent is charged, or it stays unknown.
-            Some(live) if state == "charged" => *live = attempt,
+            Some(live) if state == "charged" => *live = Attempt { month: live.month.clone(), ..attempt },
             Some(_) => {}
             None => attempts.push(attempt),
         }

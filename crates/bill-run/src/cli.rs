@@ -2,26 +2,30 @@
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     io::{self, IsTerminal, Write},
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::{ExitCode, exit},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::HumanCount;
 use reqwest::Url;
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::{
-    client::{Client, NotAuthorized},
+    client::{Client, MonthIsOver, NotAuthorized},
     engine::{Halt, Options, Place, Run},
-    month::{Counts, Retry, SETTLING},
-    report::{self, Format, Word},
+    month::{Counts, Retry, SETTLING, State},
+    report::{self, Format},
     rules::is_month,
-    terminal::{Progress, Stdout, ask, say},
+    terminal::{Stdout, ask, finish_progress, say, show_progress},
 };
 
 pub const CONCURRENCY: u16 = 20;
@@ -57,7 +61,7 @@ enum Command {
 }
 
 #[derive(Args)]
-struct MonthArguments {
+struct ApiArguments {
     /// Where the API is
     #[arg(long, value_name = "URL")]
     api: String,
@@ -70,7 +74,7 @@ struct MonthArguments {
 #[derive(Args)]
 struct ChargeArguments {
     #[command(flatten)]
-    month: MonthArguments,
+    api: ApiArguments,
     /// Charge only the subscriptions of this list, one a line; - is stdin
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
@@ -101,10 +105,10 @@ struct ChargeArguments {
 #[derive(Args)]
 struct ReportArguments {
     #[command(flatten)]
-    month: MonthArguments,
+    api: ApiArguments,
     /// Only those with one of these states
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
-    state: Vec<Word>,
+    state: Vec<State>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -114,8 +118,8 @@ struct ReportArguments {
 struct UsageError(String);
 
 /// How it ends, as the shell is told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Exit {
+#[derive(Clone, Copy)]
+pub enum Exit {
     Complete = 0,
     Error = 1,
     /// Also clap's.
@@ -132,13 +136,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs the command, and says why if it fails.
-pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    run(command).unwrap_or_else(|error| failed(&error)).into()
-}
-
-fn failed(error: &anyhow::Error) -> Exit {
+/// Says why it fails.
+pub fn failed(error: &anyhow::Error) -> Exit {
     let mut pipes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     if pipes.any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         // The reader closed the pipe: it wants no more.
@@ -147,15 +146,21 @@ fn failed(error: &anyhow::Error) -> Exit {
     say(format_args!("bill-run: {error:#}"));
     if error.is::<UsageError>() {
         Exit::Usage
-    } else if error.chain().any(|cause| cause.is::<NotAuthorized>()) {
+    } else if error.is::<NotAuthorized>() {
         Exit::NotAuthorized
     } else {
         Exit::Error
     }
 }
 
-fn run(command: Command) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Runs the command.
+pub fn run() -> anyhow::Result<Exit> {
+    let command = Cli::parse().command;
+    let runtime = runtime()?;
     let result = match command {
         Command::Charge(arguments) => runtime.block_on(charge(arguments)),
         Command::Report(arguments) => runtime.block_on(report(arguments)),
@@ -166,7 +171,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 /// Parses a URL. It is not shown, because it may have a password.
-pub fn api(name: &str, url: &str) -> anyhow::Result<Url> {
+pub fn url(name: &str, url: &str) -> anyhow::Result<Url> {
     url.parse().with_context(|| format!("{name} is not a URL"))
 }
 
@@ -174,27 +179,14 @@ fn month(text: &str) -> Result<String, &'static str> {
     if is_month(text) { Ok(text.to_owned()) } else { Err("not a month such as 2026-11") }
 }
 
-/// Whether it is the current month, and not one that is over.
-pub fn is_current(month: &str, current: &str) -> anyhow::Result<bool> {
-    ensure!(is_month(month), "{month} is not a month such as 2026-11");
-    ensure!(month <= current, "the month {month} has not begun: it is {current} at the API");
-    Ok(month == current)
+fn client(api: &str) -> anyhow::Result<Client> {
+    let client = url("--api", api).and_then(Client::new);
+    client.map_err(|error| UsageError(format!("{error:#}")).into())
 }
 
-impl MonthArguments {
-    /// The API, the month, and whether it is the current one.
-    async fn open(self) -> anyhow::Result<(Client, String, bool)> {
-        let client = api("--api", &self.api).and_then(Client::new);
-        let client = client.map_err(|error| UsageError(format!("{error:#}")))?;
-        let current = client.current_month().await?;
-        let month = self.month.unwrap_or_else(|| current.clone());
-        let is_current = is_current(&month, &current)?;
-        Ok((client, month, is_current))
-    }
-}
-
-async fn report(ReportArguments { month, state, format }: ReportArguments) -> anyhow::Result<Exit> {
-    let (client, month, is_current) = month.open().await?;
+async fn report(ReportArguments { api, state, format }: ReportArguments) -> anyhow::Result<Exit> {
+    let client = client(&api.api)?;
+    let (month, is_current) = client.month(api.month).await?;
     report::report(&client, &month, is_current, format, &state).await?;
     Ok(Exit::Complete)
 }
@@ -204,41 +196,48 @@ async fn charge(arguments: ChargeArguments) -> anyhow::Result<Exit> {
     if !(asks || arguments.yes || arguments.dry_run) {
         bail!(UsageError("there is no terminal to ask on: say --yes".to_owned()));
     }
-    let (client, month, is_current) = arguments.month.open().await?;
+    let client = client(&arguments.api.api)?;
     let ids = arguments.ids.as_deref().map(read_ids).transpose()?;
-    let options = Options {
-        month,
-        is_current,
-        retry: Retry { rejected: arguments.retry_rejected, new_number: arguments.new_number },
-        ids,
-        concurrency: arguments.concurrency.into(),
-        rate: arguments.rate,
-        max_failures: arguments.max_failures.get(),
-        asks,
-        time: None,
-    };
-    let (month, api) = (&options.month, &client.api);
+    let (month, is_current) = client.month(arguments.api.month).await?;
     if !is_current {
         say(format_args!("The month {month} is over. What is unknown is settled; nobody else is charged."));
     }
-    if arguments.dry_run {
-        let mut out = Stdout::new();
-        let count = options.survey(&client, |id| Ok(writeln!(out, "{id}")?)).await?;
+    let (for_month, at_api) = (format!("for {month}"), format!("at {}", client.api));
+    let run = Run::new(
+        &client,
+        Options {
+            month,
+            is_current,
+            retry: Retry { rejected: arguments.retry_rejected, new_number: arguments.new_number },
+            ids,
+            concurrency: arguments.concurrency.into(),
+            rate: arguments.rate,
+            max_failures: arguments.max_failures.get(),
+            asks,
+            until: None,
+        },
+    );
+    let (mut count, mut out) = (0, arguments.dry_run.then(Stdout::new));
+    run.survey(|id| {
+        count += 1;
+        Ok(out.as_mut().map_or(Ok(()), |out| writeln!(out, "{id}"))?)
+    })
+    .await?;
+    if let Some(mut out) = out {
         out.flush()?;
-        say(format_args!("{} would be charged for {month} at {api}. Nobody was.", HumanCount(count)));
+        say(format_args!("{} would be charged {for_month} {at_api}. Nobody was.", HumanCount(count)));
         return Ok(Exit::Complete);
     }
-    let count = options.survey(&client, |_| Ok(())).await?;
-    say(format_args!("{} are to be charged for {month} at {api}", HumanCount(count)));
+    say(format_args!("{} are to be charged {for_month} {at_api}", HumanCount(count)));
     if count > 0 && !arguments.yes && !ask("Type yes to go on: ") {
         say("Nothing was sent.");
         return Ok(Exit::Interrupted);
     }
-    let run = Run::new(&client, &options, Progress::new(count));
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     tokio::select! {
-        exit = charge_and_count(&client, &options, &run) => exit,
-        failed = listen_to_signals(&run) => failed,
-        never = run.progress.report() => match never {},
+        exit = charge_and_count(&run) => exit,
+        never = obey(signals, &run) => match never {},
+        never = show_progress(count) => match never {},
     }
 }
 
@@ -248,41 +247,41 @@ fn read_ids(path: &Path) -> anyhow::Result<HashSet<String>> {
     Ok(list.lines().map(ToOwned::to_owned).collect())
 }
 
-async fn charge_and_count(client: &Client, options: &Options, run: &Run<'_>) -> anyhow::Result<Exit> {
+async fn charge_and_count(run: &Run<'_>) -> anyhow::Result<Exit> {
     run.charge_from(Place { pass: SETTLING, after: None }).await;
-    run.progress.finish();
-    let halt = run.why_halted();
-    let is_over = !options.is_current || matches!(halt, Some(Halt::MonthIsOver(_)));
-    let counts = match &halt {
-        // The API would not answer this either.
-        Some(Halt::Failed(_)) => Ok(None),
-        _ => Counts::read(client, &options.month, !is_over).await.map(Some),
+    finish_progress();
+    let mut is_over = !run.options.is_current;
+    let halt = match run.why_halted() {
+        Some(Halt::Failed(error)) if error.is::<MonthIsOver>() => {
+            is_over = true;
+            say(format_args!("bill-run: {error:#}"));
+            None
+        }
+        // The API would not answer more.
+        Some(Halt::Failed(error)) => return Err(error),
+        halt => halt,
     };
-    if let Ok(Some(counts)) = &counts {
-        let codes = run.codes();
-        let codes =
-            if counts.left == 0 || codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
+    let counts = Counts::read(run.client, &run.options.month, !is_over).await;
+    if let Ok(counts) = &counts {
+        let codes = run.codes_of_left().join(", ");
+        let codes = if counts.left == 0 || codes.is_empty() { codes } else { format!(" ({codes})") };
         // The month is charged, whether or not somebody reads this.
         let _ = writeln!(io::stdout(), "{counts}{codes}");
     }
     let again = "Run it again: it goes on.";
     match halt {
-        Some(Halt::Failed(error)) => return Err(error),
-        Some(Halt::MonthIsOver(over)) => return Err(over.into()),
-        Some(Halt::EcommerceUnauthorized) => bail!(NotAuthorized(format!(
-            "the platform does not accept the API's credentials, and ordered nothing. Correct them. {again}"
-        ))),
-        Some(Halt::Interrupted) => say(format_args!("Interrupted. {again}")),
+        Some(Halt::EcommerceUnauthorized) => {
+            bail!(NotAuthorized(format!("the platform does not accept the API's credentials. Correct them. {again}")))
+        }
         Some(Halt::TooManyFailures(last)) => {
             say(format_args!("Stopped after too many failures in a row, the last: {last}. {again}"));
         }
-        None => {
-            return Ok(match counts?.unwrap_or_default() {
+        Some(Halt::Interrupted) => say(format_args!("Interrupted. {again}")),
+        Some(Halt::Failed(_)) | None => {
+            return Ok(match counts? {
                 Counts { unknown: 1.., .. } => Exit::Unknown,
-                _ if is_over => {
-                    say("It does not count those who were eligible then and have no attempt.");
-                    Exit::Error
-                }
+                // Those who were eligible then, and have no attempt, are not counted.
+                Counts { .. } if is_over => Exit::Error,
                 Counts { rejected: 0, left: 0, .. } => Exit::Complete,
                 Counts { .. } => Exit::Left,
             });
@@ -295,27 +294,17 @@ async fn charge_and_count(client: &Client, options: &Options, run: &Run<'_>) -> 
 }
 
 /// The first signal drains, the second stops.
-async fn listen_to_signals(run: &Run<'_>) -> anyhow::Result<Exit> {
-    let mut signals =
-        Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
-    signals.next().await;
+async fn obey([mut interrupt, mut terminate]: [Signal; 2], run: &Run<'_>) -> Infallible {
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    next().await;
     run.halt(Halt::Interrupted);
     say("Waiting for the answers to what was sent. Once more stops at once.");
-    signals.next().await;
-    run.progress.finish();
+    next().await;
+    finish_progress();
     exit(Exit::Interrupted as i32);
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

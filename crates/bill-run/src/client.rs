@@ -1,8 +1,9 @@
 //! The API over HTTP.
 
-use std::{iter, mem, time::Duration};
+use std::{cell::Cell, iter, mem, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use indicatif::HumanDuration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::{
     Method, Url,
@@ -11,7 +12,10 @@ use reqwest::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{sync::OnceCell, time::sleep};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 use crate::{
     month::{Attempt, LedgerCounts},
@@ -23,6 +27,8 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(10);
 /// API Gateway gives up after 29 seconds.
 const ANSWER: Duration = Duration::from_secs(35);
+/// A longer wait is announced.
+const LONG: Duration = Duration::from_secs(60);
 const PAGE: &str = "10000";
 /// What RFC 3986 never needs encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -48,6 +54,8 @@ pub struct Client {
     credentials: Option<(String, Option<String>)>,
     /// Made when the API refuses a request that is not signed.
     signer: OnceCell<Signer>,
+    /// Until when a long wait is announced.
+    announced: Cell<Option<Instant>>,
 }
 
 /// An answer to a GET.
@@ -75,14 +83,18 @@ impl Client {
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .build()?;
-        Ok(Self { http, api, credentials, signer: OnceCell::new() })
+        Ok(Self { http, api, credentials, signer: OnceCell::new(), announced: Cell::new(None) })
     }
 
-    /// The current billing month.
-    pub async fn current_month(&self) -> anyhow::Result<String> {
+    /// This month, or the current one, and whether it is the current one.
+    pub async fn month(&self, month: Option<String>) -> anyhow::Result<(String, bool)> {
         let url = self.url(&["subscription", "eligible"], &[("due", "true"), ("limit", "1")]);
-        let page = self.get(&url).await?;
-        billing_month(&page).with_context(|| url.to_string())
+        let current = billing_month(&self.get(&url).await?).with_context(|| url.to_string())?;
+        let month = month.unwrap_or_else(|| current.clone());
+        ensure!(rules::is_month(&month), "{month} is not a month such as 2026-11");
+        ensure!(month <= current, "the month {month} has not begun: it is {current} at the API");
+        let is_current = month == current;
+        Ok((month, is_current))
     }
 
     /// The subscriptions that are due, after this one. Their order is that of bytes.
@@ -146,12 +158,12 @@ impl Client {
             match reply.next() {
                 Next::Repeat { after, .. } if repeats < REPEATS => {
                     repeats += 1;
-                    terminal::announce(after, &reply);
+                    self.announce(after, &reply);
                     sleep(after).await;
                 }
                 Next::NotAuthorized if self.signs_from_now_on().await? => {}
                 Next::NotAuthorized => bail!(NotAuthorized(format!("GET {url}: {reply}"))),
-                Next::Done | Next::Repeat { .. } | Next::Final | Next::MonthIsOver => bail!("GET {url}: {reply}"),
+                Next::Done | Next::Repeat { .. } | Next::Final | Next::MonthIsOver(_) => bail!("GET {url}: {reply}"),
             }
         }
     }
@@ -165,6 +177,15 @@ impl Client {
             NotAuthorized(format!("{} refuses requests that are not signed, and {error:#}", self.api))
         })?;
         Ok(self.signer.set(signer).is_ok())
+    }
+
+    /// Says that the run waits long, once for all that wait at the same time.
+    pub fn announce(&self, wait: Duration, reply: &Reply) {
+        let now = Instant::now();
+        if wait > LONG && self.announced.get().is_none_or(|until| until < now) {
+            self.announced.set(Some(now + wait));
+            terminal::say(format_args!("{reply}: asked to wait for {}, and waits.", HumanDuration(wait)));
+        }
     }
 
     /// The inner error is that no answer came, and why. The outer one is that the request cannot be signed.
@@ -205,17 +226,19 @@ impl Client {
     }
 }
 
+type Read<'a, T> = dyn Fn(&Page) -> anyhow::Result<Vec<T>> + 'a;
+
 /// A list that is read page by page.
 pub struct Pages<'a, T> {
     client: &'a Client,
     next: Option<Url>,
-    read: Box<dyn Fn(&Page) -> anyhow::Result<Vec<T>> + Send + Sync + 'a>,
+    read: Box<Read<'a, T>>,
     page: std::vec::IntoIter<T>,
     head: Option<T>,
 }
 
 impl<'a, T> Pages<'a, T> {
-    fn new(client: &'a Client, url: Url, read: impl Fn(&Page) -> anyhow::Result<Vec<T>> + Send + Sync + 'a) -> Self {
+    fn new(client: &'a Client, url: Url, read: impl Fn(&Page) -> anyhow::Result<Vec<T>> + 'a) -> Self {
         Self { client, next: Some(url), read: Box::new(read), page: Vec::new().into_iter(), head: None }
     }
 

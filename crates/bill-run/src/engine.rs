@@ -1,17 +1,17 @@
 //! A bill run. It keeps no state: it asks the API how the month stands, and goes on from there.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeSet, HashSet},
-    future::pending,
     num::NonZeroU32,
     pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::{StreamExt, TryStreamExt};
+use anyhow::bail;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::{
-    sync::{self, Semaphore, SemaphorePermit, watch},
+    sync::{Mutex, Semaphore, SemaphorePermit, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -19,10 +19,10 @@ use crate::{
     client::{Client, MonthIsOver, NotAuthorized, is_sendable},
     month::{self, FIRST_PASS, LAST_PASS, Retry, SETTLING},
     rules::{Failures, Next, REPEATS, Reply},
-    terminal::{self, Progress},
+    terminal,
 };
 
-/// Subscriptions under way at most, besides those whose request is: they wait to be repeated.
+/// Subscriptions that wait to be repeated while others are charged.
 const WAITING: usize = 1000;
 
 pub struct Options {
@@ -37,17 +37,10 @@ pub struct Options {
     /// Requests a second.
     pub rate: Option<NonZeroU32>,
     pub max_failures: u32,
-    /// A person is asked after so many failures.
+    /// There is a person to ask after so many failures.
     pub asks: bool,
-    pub time: Option<Time>,
-}
-
-/// Until when a run works.
-pub struct Time {
-    /// No further subscription is begun after this.
-    pub begin: Instant,
-    /// No further request is sent after this.
-    pub send: Instant,
+    /// No subscription is begun after the first moment, and no request is sent after the second.
+    pub until: Option<(Instant, Instant)>,
 }
 
 /// How far a run is: in this pass, after this subscription.
@@ -64,25 +57,28 @@ pub enum Halt {
     /// This was the last of them.
     TooManyFailures(String),
     EcommerceUnauthorized,
-    MonthIsOver(MonthIsOver),
     Failed(anyhow::Error),
 }
 
 pub struct Run<'a> {
-    client: &'a Client,
-    options: &'a Options,
-    pub progress: Progress,
+    pub client: &'a Client,
+    pub options: Options,
     requests: Semaphore,
-    rate: Option<sync::Mutex<DefaultDirectRateLimiter>>,
+    rate: Option<Mutex<DefaultDirectRateLimiter>>,
     halt: watch::Sender<Option<Halt>>,
-    failures: Mutex<Failures>,
     /// Held while a person is asked whether to go on.
-    question: sync::Mutex<()>,
-    /// The last subscription that was begun. All before it in the pass were begun or left.
-    begun: Mutex<Option<String>>,
-    charged: Mutex<u64>,
+    question: Mutex<()>,
+    so_far: RefCell<SoFar>,
+}
+
+#[derive(Default)]
+struct SoFar {
+    failures: Failures,
+    charged: u64,
+    /// The subscription that was begun last. All before it in the pass were begun or left.
+    begun: Option<String>,
     /// The codes of the last answers for those that are not charged.
-    codes: Mutex<BTreeSet<String>>,
+    codes: BTreeSet<String>,
 }
 
 /// A subscription to charge.
@@ -93,74 +89,42 @@ struct Planned {
     is_first: bool,
 }
 
-impl Options {
-    /// Whom this pass charges, after this subscription.
-    fn planned<'a>(
-        &'a self,
-        client: &'a Client,
-        pass: u8,
-        after: Option<&'a str>,
-    ) -> impl futures_util::Stream<Item = anyhow::Result<Planned>> + 'a {
-        month::of_pass(client, &self.month, pass, after).try_filter_map(move |subscription| async move {
-            let is_wanted = after.is_none_or(|after| *subscription.id > *after)
-                && self.ids.as_ref().is_none_or(|ids| ids.contains(&subscription.id));
-            let request_id = subscription.request_id(&self.month, pass, self.retry).filter(|_| is_wanted);
-            let is_first = subscription.attempts.is_empty();
-            Ok(request_id.map(|request_id| Planned { id: subscription.id, request_id, is_first }))
-        })
-    }
-
-    fn passes(&self) -> std::ops::RangeInclusive<u8> {
-        SETTLING..=if self.is_current { LAST_PASS } else { SETTLING }
-    }
-
-    /// Whom a run would charge now. Each is told to `tell`.
-    pub async fn survey(
-        &self,
-        client: &Client,
-        mut tell: impl FnMut(&str) -> anyhow::Result<()>,
-    ) -> anyhow::Result<u64> {
-        let mut count = 0;
-        for pass in self.passes().filter(|pass| *pass <= FIRST_PASS) {
-            let mut planned = pin!(self.planned(client, pass, None));
-            while let Some(planned) = planned.try_next().await? {
-                tell(&planned.id)?;
-                count += 1;
-            }
-        }
-        Ok(count)
-    }
-}
-
 impl<'a> Run<'a> {
-    pub fn new(client: &'a Client, options: &'a Options, progress: Progress) -> Self {
+    pub fn new(client: &'a Client, options: Options) -> Self {
         // Evenly: a second's requests do not go out at once.
         let quota = |rate| Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
         Self {
             client,
-            options,
-            progress,
             requests: Semaphore::new(options.concurrency),
-            rate: options.rate.map(|rate| sync::Mutex::new(DefaultDirectRateLimiter::direct(quota(rate)))),
+            rate: options.rate.map(|rate| Mutex::new(DefaultDirectRateLimiter::direct(quota(rate)))),
             halt: watch::Sender::default(),
-            failures: Mutex::default(),
-            question: sync::Mutex::default(),
-            begun: Mutex::default(),
-            charged: Mutex::default(),
-            codes: Mutex::default(),
+            question: Mutex::default(),
+            so_far: RefCell::default(),
+            options,
         }
     }
 
-    /// Charges from this place on. If there was no time for the rest, that is from where to go on.
+    /// Tells whom a run would charge now.
+    pub async fn survey(&self, mut tell: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        for pass in self.passes().filter(|pass| *pass <= FIRST_PASS) {
+            let mut planned = pin!(self.planned(pass, None));
+            while let Some(planned) = planned.try_next().await? {
+                tell(&planned.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges from this place on. If there was no time for the rest, the answer is from where to go on.
     pub async fn charge_from(&self, Place { pass: begin, mut after }: Place) -> Option<Place> {
-        for pass in self.options.passes().filter(|pass| *pass >= begin) {
+        for pass in self.passes().filter(|pass| *pass >= begin) {
             let from = after.take();
             let before = self.charged();
             self.pass(pass, from.as_deref()).await;
-            if self.is_halted() || self.options.time.as_ref().is_some_and(|time| time.begin <= Instant::now()) {
-                return Some(Place { pass, after: locked(&self.begun).take().or(from) });
+            let begun = self.so_far.borrow_mut().begun.take();
+            if self.is_halted() || self.options.until.is_some_and(|(begin, _)| begin <= Instant::now()) {
+                return Some(Place { pass, after: begun.or(from) });
             }
-            locked(&self.begun).take();
             // A pass that began in another invocation may have charged somebody there.
             if pass >= FIRST_PASS && from.is_none() && self.charged() == before {
                 break;
@@ -169,91 +133,80 @@ impl<'a> Run<'a> {
         None
     }
 
+    fn passes(&self) -> impl Iterator<Item = u8> + use<> {
+        SETTLING..=if self.options.is_current { LAST_PASS } else { SETTLING }
+    }
+
+    /// Whom this pass charges, after this subscription.
+    fn planned<'b>(&'b self, pass: u8, after: Option<&'b str>) -> impl Stream<Item = anyhow::Result<Planned>> + 'b {
+        let Options { month, retry, ids, .. } = &self.options;
+        month::of_pass(self.client, month, pass, after).try_filter_map(move |subscription| async move {
+            let is_wanted = after.is_none_or(|after| *subscription.id > *after)
+                && ids.as_ref().is_none_or(|ids| ids.contains(&subscription.id));
+            let request_id = subscription.request_id(month, pass, *retry).filter(|_| is_wanted);
+            let is_first = subscription.attempts.is_empty();
+            Ok(request_id.map(|request_id| Planned { id: subscription.id, request_id, is_first }))
+        })
+    }
+
     async fn pass(&self, pass: u8, after: Option<&str>) {
-        let no_further = async {
-            tokio::select! {
-                () = self.halted() => {}
-                () = until(self.options.time.as_ref().map(|time| time.begin)) => {}
+        let charge = async |planned: anyhow::Result<Planned>| {
+            let charged = match planned {
+                Ok(planned) => self.charge(planned).await,
+                Err(error) => Err(error),
+            };
+            match charged {
+                Ok(is_charged) => {
+                    self.so_far.borrow_mut().charged += u64::from(is_charged);
+                    // The survey did not count the later passes.
+                    terminal::count(is_charged, pass <= FIRST_PASS);
+                }
+                Err(error) => self.halt(Halt::Failed(error)),
             }
         };
-        self.options
-            .planned(self.client, pass, after)
-            .take_until(no_further)
-            .map(|planned| async {
-                match planned {
-                    Ok(planned) => {
-                        if pass > FIRST_PASS {
-                            self.progress.expect_one_more();
-                        }
-                        let is_charged = self.charge(&planned).await;
-                        *locked(&self.charged) += u64::from(is_charged);
-                        self.progress.count(is_charged);
-                    }
-                    Err(error) => self.halt(error.into()),
-                }
-            })
-            .buffer_unordered(self.options.concurrency + WAITING)
-            .collect()
-            .await
+        let planned = self.planned(pass, after).take_until(self.is_to_end(0));
+        planned.map(charge).buffer_unordered(self.options.concurrency + WAITING).collect().await
     }
 
     /// Whether it is charged.
-    async fn charge(&self, planned: &Planned) -> bool {
-        if !is_sendable(&planned.id) {
-            locked(&self.codes).insert("id_not_sendable".to_owned());
-            return false;
+    async fn charge(&self, Planned { id, mut request_id, is_first }: Planned) -> anyhow::Result<bool> {
+        let leave = |code: String| {
+            self.so_far.borrow_mut().codes.insert(code);
+            Ok(false)
+        };
+        if !is_sendable(&id) {
+            return leave("id_not_sendable".to_owned());
         }
-        let mut request_id = planned.request_id.clone();
-        for sending in 0..=REPEATS {
-            let time = self.options.time.as_ref().map(|time| if sending == 0 { time.begin } else { time.send });
-            let Some(turn) = self.turn(time).await else { return false };
-            if sending == 0 {
-                locked(&self.begun).replace(planned.id.clone());
+        let mut sent = 0;
+        loop {
+            let Some(turn) = self.turn(sent).await else { return Ok(false) };
+            if sent == 0 {
+                self.so_far.borrow_mut().begun = Some(id.clone());
             }
-            let reply = match self.client.charge(&planned.id, &request_id, &self.options.month).await {
-                Ok(reply) => reply,
-                Err(not_authorized) => {
-                    self.halt(Halt::Failed(not_authorized.into()));
-                    return false;
-                }
-            };
-            let next = reply.next();
-            self.judge(&reply, planned.is_first && sending == 0).await;
+            let reply = self.client.charge(&id, &request_id, &self.options.month).await?;
+            self.judge(&reply, is_first && sent == 0).await;
             drop(turn);
-            match next {
-                Next::Done => return true,
-                Next::Repeat { after, request_id: named } if sending < REPEATS => {
+            sent += 1;
+            match reply.next() {
+                Next::Done => return Ok(true),
+                Next::Repeat { after, request_id: named } if sent <= REPEATS => {
                     request_id = named.unwrap_or(request_id);
-                    terminal::announce(after, &reply);
+                    self.client.announce(after, &reply);
                     tokio::select! {
                         () = sleep(after) => {}
-                        () = self.halted() => return false,
-                        () = until(self.options.time.as_ref().map(|time| time.send)) => return false,
+                        () = self.is_to_end(sent) => return Ok(false),
                     }
                 }
-                Next::Repeat { .. } | Next::Final => {
-                    locked(&self.codes).insert(reply.code());
-                    return false;
-                }
-                Next::MonthIsOver => {
-                    self.halt(Halt::MonthIsOver(MonthIsOver {
-                        meant: self.options.month.clone(),
-                        current: reply.month().unwrap_or_default().to_owned(),
-                    }));
-                    return false;
-                }
-                Next::NotAuthorized => {
-                    self.halt(Halt::Failed(NotAuthorized(format!("{} answers {reply}", self.client.api)).into()));
-                    return false;
-                }
+                Next::Repeat { .. } | Next::Final => return leave(reply.code()),
+                Next::MonthIsOver(current) => bail!(MonthIsOver { meant: self.options.month.clone(), current }),
+                Next::NotAuthorized => bail!(NotAuthorized(format!("{} answers {reply}", self.client.api))),
             }
         }
-        false
     }
 
     /// Waits for the right to send one request; none, if no further one is to be sent. The first come first, so the
     /// subscriptions are begun in the order of the list.
-    async fn turn(&self, time: Option<Instant>) -> Option<SemaphorePermit<'_>> {
+    async fn turn(&self, sending: u32) -> Option<SemaphorePermit<'_>> {
         let turn = async {
             drop(self.question.lock().await);
             let turn = self.requests.acquire().await;
@@ -264,39 +217,35 @@ impl<'a> Run<'a> {
         };
         tokio::select! {
             biased;
-            () = self.halted() => None,
-            () = until(time) => None,
+            () = self.is_to_end(sending) => None,
             turn = turn => turn.ok(),
         }
     }
 
     /// Counts failures. After too many in a row a person is asked, if there is one.
     async fn judge(&self, reply: &Reply, is_first: bool) {
-        let too_many = {
-            let mut failures = locked(&self.failures);
-            failures.count(reply, is_first);
-            if failures.is_unauthorized() {
-                self.halt(Halt::EcommerceUnauthorized);
-            }
-            failures.in_a_row >= self.options.max_failures
-        };
-        if !too_many || !is_first {
+        let is_too_many = || self.so_far.borrow().failures.in_a_row >= self.options.max_failures;
+        self.so_far.borrow_mut().failures.count(reply, is_first);
+        if self.so_far.borrow().failures.is_unauthorized() {
+            self.halt(Halt::EcommerceUnauthorized);
+        }
+        if !is_first || !is_too_many() {
             return;
         }
         let _question = self.question.lock().await;
         // Another subscription may have asked meanwhile.
-        if locked(&self.failures).in_a_row < self.options.max_failures || self.is_halted() {
+        if !is_too_many() || self.is_halted() {
             return;
         }
-        let question =
-            format!("{} failures in a row, the last: {reply}. Type yes to go on: ", self.options.max_failures);
+        let count = self.options.max_failures;
+        let question = format!("{count} failures in a row, the last: {reply}. Type yes to go on: ");
         let goes_on = self.options.asks
             && tokio::select! {
-                goes_on = self.progress.ask(question) => goes_on,
+                goes_on = terminal::ask_during_run(question) => goes_on,
                 () = self.halted() => false,
             };
         if goes_on {
-            *locked(&self.failures) = Failures::default();
+            self.so_far.borrow_mut().failures = Failures::default();
         } else {
             self.halt(Halt::TooManyFailures(reply.to_string()));
         }
@@ -320,41 +269,29 @@ impl<'a> Run<'a> {
         let _ = self.halt.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Waits until no further request is to be sent for a subscription that has had so many.
+    async fn is_to_end(&self, sent: u32) {
+        match self.options.until {
+            Some((begin, send)) => tokio::select! {
+                () = self.halted() => {}
+                () = sleep_until(if sent == 0 { begin } else { send }) => {}
+            },
+            None => self.halted().await,
+        }
+    }
+
     /// Why it was halted, if it was.
     pub fn why_halted(&self) -> Option<Halt> {
         self.halt.send_replace(None)
     }
 
-    /// How many were charged.
     pub fn charged(&self) -> u64 {
-        *locked(&self.charged)
+        self.so_far.borrow().charged
     }
 
-    /// The codes of those that were left.
-    pub fn codes(&self) -> Vec<String> {
-        // The ledger counts these as something else.
+    /// The codes of those that the ledger counts neither as charged, nor as rejected, nor as unknown.
+    pub fn codes_of_left(&self) -> Vec<String> {
         let is_left = |code: &&String| !["order_rejected", "charge_outcome_unknown"].contains(&&***code);
-        locked(&self.codes).iter().filter(is_left).cloned().collect()
-    }
-}
-
-impl From<anyhow::Error> for Halt {
-    fn from(error: anyhow::Error) -> Self {
-        match error.downcast() {
-            Ok(over) => Self::MonthIsOver(over),
-            Err(error) => Self::Failed(error),
-        }
-    }
-}
-
-/// What a task that panicked has left is as good as the rest.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
+        self.so_far.borrow().codes.iter().filter(is_left).cloned().collect()
     }
 }

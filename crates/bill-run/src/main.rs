@@ -15,5 +15,7 @@ use std::{env, process::ExitCode};
 fn main() -> ExitCode {
     // The TLS library asks for it; a second one would be an error of ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() { function::main() } else { cli::main() }
+    let is_function = env::var_os("AWS_LAMBDA_RUNTIME_API").is_some();
+    let result = if is_function { function::serve().map(|()| cli::Exit::Complete) } else { cli::run() };
+    result.unwrap_or_else(|error| cli::failed(&error)).into()
 }

@@ -43,8 +43,8 @@ pub enum Next {
     },
     /// Calling again does not help.
     Final,
-    /// The call's month is another. Nothing was sent.
-    MonthIsOver,
+    /// The call's month is this one. Nothing was sent.
+    MonthIsOver(String),
     NotAuthorized,
 }
 
@@ -54,7 +54,9 @@ impl Reply {
             Self::Lost(_) => Next::Repeat { after: SOON, request_id: None },
             Self::Answer { status: 200, .. } => Next::Done,
             Self::Answer { status: 401 | 403, .. } => Next::NotAuthorized,
-            Self::Answer { status: 409, .. } if self.has_code("month_mismatch") => Next::MonthIsOver,
+            Self::Answer { problem, .. } if self.has_code("month_mismatch") => {
+                Next::MonthIsOver(problem.month.clone().unwrap_or_default())
+            }
             Self::Answer { retry_after: Some(after), problem, .. } => {
                 Next::Repeat { after: *after, request_id: problem.request_id.clone() }
             }
@@ -67,14 +69,6 @@ impl Reply {
         match self {
             Self::Lost(_) => "no_answer".to_owned(),
             Self::Answer { status, problem, .. } => problem.code.clone().unwrap_or_else(|| status.to_string()),
-        }
-    }
-
-    /// The month that it is at the API, if it says so.
-    pub fn month(&self) -> Option<&str> {
-        match self {
-            Self::Lost(_) => None,
-            Self::Answer { problem, .. } => problem.month.as_deref(),
         }
     }
 
@@ -171,7 +165,8 @@ mod tests {
     }
 
     fn answer(status: u16, code: Option<&str>, retry_after: Option<u64>) -> Reply {
-        let problem = Problem { code: code.map(ToOwned::to_owned), request_id: Some("named".to_owned()), month: None };
+        let [request_id, month] = ["named", "2026-12"].map(|text| Some(text.to_owned()));
+        let problem = Problem { code: code.map(ToOwned::to_owned), request_id, month };
         Reply::Answer { status, retry_after: retry_after.map(Duration::from_secs), problem }
     }
 
@@ -183,7 +178,7 @@ mod tests {
             (200, None, None, Next::Done),
             (401, None, None, Next::NotAuthorized),
             (403, Some("forbidden"), Some(1), Next::NotAuthorized),
-            (409, Some("month_mismatch"), None, Next::MonthIsOver),
+            (409, Some("month_mismatch"), None, Next::MonthIsOver("2026-12".to_owned())),
             (409, Some("charge_in_progress"), Some(7), repeat(7)),
             (409, Some("not_chargeable"), None, Next::Final),
             (504, Some("charge_outcome_unknown"), Some(3), repeat(3)),
