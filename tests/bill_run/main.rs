@@ -4,9 +4,9 @@
 // A failed unwrap is a failed test, in a helper as well.
 #![allow(clippy::unwrap_used)]
 
-// mod front;
+mod front;
 mod function;
-// mod months;
+mod months;
 mod rules;
 mod scripted;
 mod terminal;

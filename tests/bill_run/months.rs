@@ -1,20 +1,20 @@
 //! Whole months, charged through the real functions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
-use api_tests::{Api, checker, eventually, report};
+use api_tests::{Api, Environment, checker, eventually, report};
 use ecommerce_stub::{Answer, Behaviour};
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::{
     front::Front,
-    tool::{Desk, Report, journal, signal},
+    tool::{Report, Tool, signal},
 };
 
 /// Active subscriptions to one club; their ids.
@@ -41,9 +41,9 @@ async fn assert_orders_are_those_of(report: &Report, api: &Api) {
     }
     let charged: BTreeSet<&str> =
         ledger.iter().filter(|attempt| attempt.state == "charged").map(|attempt| &*attempt.subscription_id).collect();
+    report.states();
     for line in &report.subscriptions {
-        let is_charged = ["charged", "already_charged"].contains(&&*line.outcome);
-        assert_eq!(charged.contains(&*line.subscription_id), is_charged, "{line:?}");
+        assert_eq!(charged.contains(&*line.subscription_id), line.state == "charged", "{line:?}");
     }
     assert_eq!(orders.len(), charged.len());
     assert!(orders.values().all(|request_ids| request_ids.len() == 1));
@@ -69,58 +69,63 @@ fn fault(place: usize) -> Option<Behaviour> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_month_is_charged_once_though_the_tool_is_killed_twenty_times_and_the_platform_fails() {
+async fn a_month_is_charged_once_though_runs_are_killed_twenty_times_and_the_platform_fails() {
     const COUNT: usize = 5000;
     const KILLS: u32 = 20;
     let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000")]).await;
     let ids = subscriptions(&api, COUNT).await;
     let front = Front::start(&api, 8).await;
-    let desk = Desk::new();
-    desk.plan(&front.url, "plan").await;
-    let month = desk.report("plan").await.month;
+    let tool = Tool::on(&front.url);
+    let month = tool.report(&[]).await.month;
+    let mut refused = 0;
     for (place, id) in ids.iter().enumerate() {
         if let Some(fault) = fault(place) {
+            refused += usize::from(fault == Behaviour::status(422));
             api.platform.behave_for(&format!("{month}.{id}"), fault);
         }
     }
 
-    // At random moments, counted in entries of the journal. A request makes two.
+    // At random moments, counted in orders.
     let seed = Uuid::new_v4().as_u128();
     let mut moments: Vec<usize> =
-        (0..KILLS).map(|kill| (seed.rotate_left(kill * 6) % (2 * COUNT as u128)) as usize).collect();
+        (0..KILLS).map(|kill| (seed.rotate_left(kill * 6) % COUNT as u128) as usize).collect();
     moments.sort_unstable();
-    report(&format!("bill run: killed at entries {moments:?}"));
-    for moment in moments {
-        let mut apply = desk.command(&["apply", "plan", "--yes", "--concurrency", "16"]).spawn().unwrap();
+    report(&format!("bill run: killed at orders {moments:?}"));
+    let settings = HashMap::from([("BILL_RUN_API".to_owned(), front.url.clone())]);
+    for (place, moment) in moments.into_iter().enumerate() {
+        let is_reached = || api.platform.received().len() >= moment;
+        if place % 4 == 3 {
+            let function = Environment::start("bill-run", &settings).await;
+            let event = json!({ "month": month, "concurrency": 16 });
+            tokio::select! {
+                _ = function.invoke_raw(event, Duration::from_secs(300)) => {}
+                () = eventually("the moment to kill it", async || is_reached()) => function.kill(),
+            }
+            continue;
+        }
+        // Every other time there are two.
+        let mut runs: Vec<_> =
+            (0..=place % 2).map(|_| tool.charging(&["--concurrency", "16"]).spawn().unwrap()).collect();
         eventually("the moment to kill it", async || {
-            journal(&desk.path("plan")) >= moment || apply.try_wait().unwrap().is_some()
+            is_reached() || runs.iter_mut().all(|run| run.try_wait().unwrap().is_some())
         })
         .await;
-        // It may have ended: what is left is less than one would think.
-        if apply.try_wait().unwrap().is_none() {
-            signal(&apply, Signal::KILL);
+        for mut run in runs {
+            // It may have ended: what is left is less than one would think.
+            if run.try_wait().unwrap().is_none() {
+                signal(&run, Signal::KILL);
+            }
+            spawn_blocking(move || run.wait().unwrap()).await.unwrap();
         }
-        spawn_blocking(move || apply.wait().unwrap()).await.unwrap();
     }
 
-    let ended = desk.run(&["apply", "plan", "--yes", "--concurrency", "16"]).await;
+    let ended = tool.charge(&["--concurrency", "16"]).await;
     assert_eq!(ended.status, Some(3), "{ended:?}");
-    assert!(ended.stderr.contains("0 became eligible after the plan was made"), "{ended:?}");
-    let whole = desk.report("plan").await;
-    let outcomes = whole.outcomes();
-    assert_eq!(outcomes.keys().copied().collect::<Vec<_>>(), ["already_charged", "charged", "refused"]);
-    for (place, line) in whole.subscriptions.iter().enumerate() {
-        let is_refused = line.outcome == "refused";
-        if is_refused {
-            assert_eq!((line.code.as_deref(), line.http_status), (Some("order_rejected"), Some(502)), "{line:?}");
-        }
-        // A refusal whose answer died with the tool was asked for once more, and then it was not refused.
-        let was_refused = fault(place) == Some(Behaviour::status(422));
-        assert!(is_refused == was_refused || was_refused && line.attempts > 1, "{line:?}");
-    }
+    let whole = tool.report(&[]).await;
+    assert_eq!((whole.eligible, whole.charged, whole.rejected), (COUNT, COUNT - refused, refused), "{ended:?}");
     assert_orders_are_those_of(&whole, &api).await;
-    let attempts: u32 = whole.subscriptions.iter().map(|line| line.attempts).sum();
-    report(&format!("bill run: {COUNT} subscriptions, {KILLS} kills, {attempts} requests: {outcomes:?}"));
+    let orders = api.platform.received().len();
+    report(&format!("bill run: {COUNT} subscriptions, {KILLS} kills, {orders} orders: {:?}", whole.states()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,20 +135,12 @@ async fn two_people_who_charge_the_same_month_at_once_charge_it_once() {
     let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "1000")]).await;
     subscriptions(&api, COUNT).await;
     let front = Front::start(&api, 4).await;
-    let (one, other) = (Desk::new(), Desk::new());
-    one.plan(&front.url, "plan").await;
-    other.plan(&front.url, "plan").await;
-    let apply = ["apply", "plan", "--yes", "--concurrency", "4"];
-    let (ended, other_ended) = tokio::join!(one.run(&apply), other.run(&apply));
-    for ended in [ended, other_ended] {
-        assert_eq!(ended.status, Some(0), "{ended:?}");
+    let tool = Tool::on(&front.url);
+    let (ended, other) = tokio::join!(tool.charge(&["--concurrency", "4"]), tool.charge(&["--concurrency", "4"]));
+    for ended in [ended, other] {
+        assert_eq!(ended.line(), (Some(0), "300 = 300 charged + 0 rejected + 0 unknown + 0 left"), "{ended:?}");
     }
-    let reports = [one.report("plan").await, other.report("plan").await];
-    for report in &reports {
-        assert_eq!(report.charged + report.already_charged, COUNT);
-        assert_orders_are_those_of(report, &api).await;
-    }
-    assert_eq!(reports[0].charged + reports[1].charged, COUNT);
+    assert_orders_are_those_of(&tool.report(&[]).await, &api).await;
     let request_ids: BTreeSet<String> = api.platform.received().into_iter().map(|order| order.request_id).collect();
     assert_eq!(request_ids.len(), COUNT);
 }
@@ -155,20 +152,17 @@ async fn when_the_month_ends_it_stops_and_nothing_of_the_new_month_is_charged() 
     subscriptions(&api, COUNT).await;
     api.set_clock("timestamptz '2026-11-30 23:59:59Z'").await;
     let front = Front::start(&api, 4).await;
-    let desk = Desk::new();
-    desk.plan(&front.url, "plan").await;
-
-    let apply = desk.run(&["apply", "plan", "--yes", "--rate", "40"]);
+    let tool = Tool::on(&front.url);
+    let run = tool.charge(&["--rate", "40"]);
     let end_month = async {
         eventually("some are charged", async || api.platform.received().len() >= 20).await;
         api.set_clock("timestamptz '2026-12-01 00:00:00Z'").await;
     };
-    let (ended, ()) = tokio::join!(apply, end_month);
+    let (ended, ()) = tokio::join!(run, end_month);
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("the month 2026-11 is over: it is 2026-12 there"), "{ended:?}");
-    let report = desk.report("plan").await;
-    assert!(report.charged >= 20 && report.left > 0, "{report:?}");
-    assert_eq!(report.charged + report.left, COUNT);
+    assert!(ended.stderr.contains("the month 2026-11 is over: it is 2026-12 at the API"), "{ended:?}");
+    let report = tool.report(&["--month", "2026-11"]).await;
+    assert!((20..COUNT).contains(&report.charged), "{report:?}");
     assert_orders_are_those_of(&report, &api).await;
     assert!(api.ledger().await.iter().all(|attempt| attempt.billing_month == "2026-11-01"));
 }
@@ -179,51 +173,60 @@ async fn what_was_sent_in_its_month_is_settled_after_it() {
     subscriptions(&api, 40).await;
     api.set_clock("timestamptz '2026-11-30 23:59:59Z'").await;
     let front = Front::start(&api, 4).await;
-    let desk = Desk::new();
-    desk.plan(&front.url, "plan").await;
+    let tool = Tool::on(&front.url);
     api.platform.behave(Behaviour::status(500));
-    let ended = desk.run(&["apply", "plan", "--yes", "--max-failures", "3", "--concurrency", "2"]).await;
+    let ended = tool.charge(&["--max-failures", "3", "--concurrency", "2"]).await;
     assert_eq!(ended.status, Some(5), "{ended:?}");
     let sent = api.ledger().await.len();
 
     api.platform.behave(Behaviour::default());
     api.set_clock("timestamptz '2026-12-01 00:00:00Z'").await;
-    let ended = desk.run(&["apply", "plan", "--yes"]).await;
+    let ended = tool.charge(&["--month", "2026-11"]).await;
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    let report = desk.report("plan").await;
-    assert_eq!((report.charged + report.already_charged, report.left), (sent, 40 - sent), "{report:?}");
+    let report = tool.report(&["--month", "2026-11"]).await;
+    assert_eq!((report.charged, report.eligible), (sent, sent), "{report:?}");
     assert_orders_are_those_of(&report, &api).await;
     assert!(api.ledger().await.iter().all(|attempt| attempt.billing_month == "2026-11-01"));
-
-    // The next month has its own plan.
-    desk.plan(&front.url, "december").await;
-    let ended = desk.run(&["apply", "december", "--yes"]).await;
-    assert_eq!((ended.status, desk.report("december").await.charged), (Some(0), 40), "{ended:?}");
+    let ended = tool.charge(&[]).await;
+    assert_eq!(ended.line(), (Some(0), "40 = 40 charged + 0 rejected + 0 unknown + 0 left"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_without_its_last_bytes_goes_on() {
+async fn after_the_platform_s_credentials_are_corrected_the_same_command_charges_all() {
+    const CONCURRENCY: usize = 8;
     let api = Api::start().await;
-    let ids = subscriptions(&api, 30).await;
+    subscriptions(&api, 60).await;
+    let front = Front::start(&api, CONCURRENCY).await;
+    let tool = Tool::on(&front.url);
+    api.platform.behave(Behaviour::status(401));
+    let ended = tool.charge(&["--concurrency", &CONCURRENCY.to_string()]).await;
+    assert_eq!(ended.status, Some(6), "{ended:?}");
+    let orders = api.platform.received().len();
+    assert!((3..=CONCURRENCY + 2).contains(&orders), "{orders}");
+    api.platform.behave(Behaviour::default());
+    let ended = tool.charge(&[]).await;
+    assert_eq!(ended.line(), (Some(0), "60 = 60 charged + 0 rejected + 0 unknown + 0 left"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_card_is_tried_again_under_another_number_and_the_report_has_the_platform_s_words() {
+    let api = Api::start().await;
+    let ids = subscriptions(&api, 2).await;
     let front = Front::start(&api, 2).await;
-    let desk = Desk::new();
-    desk.plan(&front.url, "plan").await;
-    assert_eq!(desk.run(&["apply", "plan", "--yes"]).await.status, Some(0));
-
-    let path = desk.path("plan.journal");
-    let whole = fs::read(&path).unwrap();
-    fs::write(&path, &whole[..whole.len() - 10]).unwrap();
-    let torn = desk.report("plan").await;
-    assert_eq!((torn.charged, torn.left), (29, 1));
-    assert_eq!(desk.run(&["apply", "plan", "--yes"]).await.status, Some(0));
-    let healed = desk.report("plan").await;
-    assert_eq!((healed.charged, healed.already_charged), (29, 1));
-    assert_eq!(api.platform.received().len(), ids.len());
-
-    // In the middle it is not torn, but damaged: a person looks at it.
-    let damaged: Vec<u8> = whole.iter().map(|byte| if *byte == b'{' { b'?' } else { *byte }).collect();
-    fs::write(&path, damaged).unwrap();
-    assert_eq!(desk.run(&["apply", "plan", "--yes"]).await.status, Some(1));
+    let tool = Tool::on(&front.url);
+    let declined = Answer::Status { status: 402, headers: BTreeMap::new(), body: r#"{"message":"declined"}"#.to_owned() };
+    api.platform.behave(Behaviour { answer: declined, ..Behaviour::default() });
+    assert_eq!(tool.charge(&[]).await.line(), (Some(3), "2 = 0 charged + 2 rejected + 0 unknown + 0 left"));
+    for line in tool.report(&[]).await.subscriptions {
+        assert_eq!((line.upstream_status, line.reason), (Some(402), json!({ "message": "declined" })));
+    }
+    api.platform.behave(Behaviour::default());
+    assert_eq!(tool.charge(&["--retry-rejected", "--new-number"]).await.status, Some(0));
+    let report = tool.report(&[]).await;
+    for id in &ids {
+        assert_eq!(report.line(id).request_id, Some(format!("{}~2.{id}", report.month)));
+    }
+    assert_orders_are_those_of(&report, &api).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,15 +243,11 @@ async fn ids_of_any_kind_are_charged() {
         .await;
     }
     let front = Front::start(&api, 2).await;
-    let desk = Desk::new();
-    desk.plan(&front.url, "plan").await;
-    let ended = desk.run(&["apply", "plan", "--yes"]).await;
-    assert_eq!(ended.status, Some(0), "{ended:?}");
-    let report = desk.report("plan").await;
-    assert_eq!(report.charged, ids.len(), "{report:?}");
-    assert_eq!(report.line("A.b_c~d-E").request_id, format!("{}.A.b_c~d-E", report.month));
+    let tool = Tool::on(&front.url);
+    let ended = tool.charge(&[]).await;
+    assert_eq!(ended.line(), (Some(0), "9 = 9 charged + 0 rejected + 0 unknown + 0 left"), "{ended:?}");
+    let report = tool.report(&[]).await;
+    assert_eq!(report.line("A.b_c~d-E").request_id, Some(format!("{}.A.b_c~d-E", report.month)));
     let numbers: BTreeSet<String> = api.platform.received().into_iter().map(|order| order.request_id).collect();
-    assert_eq!(numbers, report.subscriptions.iter().map(|line| line.request_id.clone()).collect());
-    assert!(ended.stdout.starts_with("9 planned = 9 charged"), "{ended:?}");
-    tokio::time::timeout(Duration::from_secs(60), desk.run(&["status", "plan"])).await.unwrap();
+    assert_eq!(numbers, report.subscriptions.into_iter().filter_map(|line| line.request_id).collect());
 }
