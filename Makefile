@@ -88,7 +88,7 @@ bench-quick: .venv/installed
 bench-report: .venv/installed
 	$(PYTHON) dev/bench.py --report
 
-# The operators' tool: make bill-run ARGS='plan --api http://localhost:9000'
+# The operators' command: make bill-run ARGS='charge --api http://localhost:9000'
 bill-run:
 	@cargo run --locked --quiet -p bill-run -- $(ARGS)
 

@@ -125,10 +125,10 @@ The functions log to {LOG}, and so does the build after a change
   curl {api.url}/subscription/eligible
   curl -X POST {api.url}/subscription/$SUBSCRIPTION/charge/$(date -u +%Y-%m).$SUBSCRIPTION
 
-These charge everybody for the month, once each:
+This charges everybody for the month, once, and this says how each of them stands:
 
-  make bill-run ARGS='plan --api {api.url} --output .local/month.plan'
-  make bill-run ARGS='apply .local/month.plan'
+  make bill-run ARGS='charge --api {api.url}'
+  make bill-run ARGS='report --api {api.url}'
 
 Ctrl-C ends everything; the data stays.
 """

@@ -28,8 +28,8 @@ const CHARGE: Duration = Duration::from_millis(100);
 impl Bench {
     pub async fn bill_run(&self, report: &mut Report) {
         progress("bill runs");
-        let api = Api::start().await;
         for concurrency in [50, 200] {
+            let api = Api::start().await;
             let (until_first, rate, memory) = measure(&api, concurrency, self.times(10_000, 3_000)).await;
             if concurrency == 50 {
                 let seconds = until_first.as_secs_f64();
@@ -116,7 +116,6 @@ async fn charge(State(state): State<Arc<Pages>>, Path((id, request_id)): Path<(S
 
 /// Lets a run charge so many. The time until the first one, charges per second, and the most memory in MB.
 async fn measure(api: &Api, concurrency: u32, count: usize) -> (Duration, f64, f64) {
-    *api.state.charges.lock().expect("unpoisoned") = Charges::default();
     // dev/bench.py builds both with one command.
     let binary = std::env::current_exe().expect("this program").with_file_name("bill-run");
     let mut command = Command::new(binary);

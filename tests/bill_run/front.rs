@@ -98,7 +98,9 @@ async fn answer(State((functions, sql)): State<(Functions, sqlx::PgPool)>, reque
         let month = &answer.headers["billing-month"];
         let charged: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select subscription_id from charge_ledger where state = 'charged' and not orphaned and billing_month = '{month}-01'"))).fetch_all(&sql).await.unwrap();
         answer.body.as_array_mut().unwrap().retain(|id| !charged.iter().any(|c| c == id.as_str().unwrap()));
-        if let Some(link) = answer.headers.get_mut("link") { *link = link.replace("<?", "<?due=true&"); }
+        if let Some(link) = answer.headers.get_mut("link") {
+            *link = link.replace("<?", "<?due=true&");
+        }
     }
     let mut response = Response::builder().status(u16::try_from(answer.status).unwrap());
     for name in ["content-type", "retry-after", "link", "billing-month"] {

@@ -122,7 +122,9 @@ async fn a_month_is_charged_once_though_runs_are_killed_twenty_times_and_the_pla
     let ended = tool.charge(&["--concurrency", "16"]).await;
     assert_eq!(ended.status, Some(3), "{ended:?}");
     let whole = tool.report(&[]).await;
-    assert_eq!((whole.eligible, whole.charged, whole.rejected), (COUNT, COUNT - refused, refused), "{ended:?}");
+    assert_eq!((whole.eligible, whole.charged + whole.rejected), (COUNT, COUNT), "{ended:?}");
+    // Of two runs, one may order again what was refused to the other. Then it is not refused.
+    assert!((1..=refused).contains(&whole.rejected), "{ended:?}");
     assert_orders_are_those_of(&whole, &api).await;
     let orders = api.platform.received().len();
     report(&format!("bill run: {COUNT} subscriptions, {KILLS} kills, {orders} orders: {:?}", whole.states()));
@@ -214,7 +216,8 @@ async fn a_declined_card_is_tried_again_under_another_number_and_the_report_has_
     let ids = subscriptions(&api, 2).await;
     let front = Front::start(&api, 2).await;
     let tool = Tool::on(&front.url);
-    let declined = Answer::Status { status: 402, headers: BTreeMap::new(), body: r#"{"message":"declined"}"#.to_owned() };
+    let declined =
+        Answer::Status { status: 402, headers: BTreeMap::new(), body: r#"{"message":"declined"}"#.to_owned() };
     api.platform.behave(Behaviour { answer: declined, ..Behaviour::default() });
     assert_eq!(tool.charge(&[]).await.line(), (Some(3), "2 = 0 charged + 2 rejected + 0 unknown + 0 left"));
     for line in tool.report(&[]).await.subscriptions {

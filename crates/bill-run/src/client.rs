@@ -157,6 +157,9 @@ impl Client {
             };
             match reply.next() {
                 Next::Repeat { after, .. } if repeats < REPEATS => {
+                    if repeats == 0 {
+                        terminal::say(format_args!("GET {url}: {reply}. It is repeated."));
+                    }
                     repeats += 1;
                     self.announce(after, &reply);
                     sleep(after).await;

@@ -158,8 +158,10 @@ impl<'a> Run<'a> {
             match charged {
                 Ok(is_charged) => {
                     self.so_far.borrow_mut().charged += u64::from(is_charged);
-                    // The survey did not count the later passes.
-                    terminal::count(is_charged, pass <= FIRST_PASS);
+                    // Those that were not begun before a halt are not counted.
+                    if is_charged || !self.is_halted() {
+                        terminal::count(is_charged, pass <= FIRST_PASS);
+                    }
                 }
                 Err(error) => self.halt(Halt::Failed(error)),
             }

@@ -130,7 +130,7 @@ async fn a_refused_order_leaves_the_month_open() {
     }
     assert_eq!(api.charge(&subscription, "order-2").await.body["already_charged"], json!(false));
     let states: Vec<_> = api.attempts().await.iter().map(|attempt| attempt["state"].clone()).collect();
-    assert_eq!(states, ["rejected", "rejected", "rejected", "rejected", "rejected", "rejected", "charged"]);
+    assert_eq!(states, ["rejected", "not_sent", "rejected", "rejected", "not_sent", "rejected", "charged"]);
 }
 
 #[tokio::test]

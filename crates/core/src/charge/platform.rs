@@ -78,8 +78,8 @@ fn state_of(status: u16) -> ChargeState {
         200..=299 => ChargeState::Charged,
         // A timeout or a conflict may be about an order that exists.
         408 | 409 => ChargeState::Unknown,
-        // The platform did not look at the order.
-        429 => ChargeState::NotSent,
+        // The platform did not look at the order: it turned the caller away.
+        401 | 407 | 429 => ChargeState::NotSent,
         400..=499 => ChargeState::Rejected,
         _ => ChargeState::Unknown,
     }
@@ -368,8 +368,8 @@ mod tests {
     fn what_a_status_says_about_the_attempt() {
         for (statuses, state) in [
             (&[200, 201, 202, 204, 299][..], ChargeState::Charged),
-            (&[400, 401, 402, 403, 404, 410, 422, 451, 499][..], ChargeState::Rejected),
-            (&[429][..], ChargeState::NotSent),
+            (&[400, 402, 403, 404, 410, 422, 451, 499][..], ChargeState::Rejected),
+            (&[401, 407, 429][..], ChargeState::NotSent),
             (&[300, 301, 302, 307, 308, 408, 409, 500, 502, 503, 504, 599][..], ChargeState::Unknown),
         ] {
             for status in statuses {

@@ -157,14 +157,14 @@ fn conclude(attempt: &LiveAttempt, answer: Answer, settled: Result<Settled, Erro
             (ChargeState::Charged, Ok(Charged { charge, already: !own }))
         }
         ChargeState::Rejected if settled.own && sent == ChargeState::Rejected => {
-            let error = match upstream_status {
-                Some(401 | 407) => Error::EcommerceUnauthorized { upstream_status },
-                _ => Error::OrderRejected { upstream_status, upstream_answer },
-            };
-            (ChargeState::Rejected, Err(error))
+            (ChargeState::Rejected, Err(Error::OrderRejected { upstream_status, upstream_answer }))
         }
         ChargeState::NotSent if settled.own && sent == ChargeState::NotSent => {
-            (ChargeState::NotSent, Err(Error::EcommerceUnavailable { retry_after }))
+            let error = match upstream_status {
+                Some(401 | 407) => Error::EcommerceUnauthorized { upstream_status },
+                _ => Error::EcommerceUnavailable { retry_after },
+            };
+            (ChargeState::NotSent, Err(error))
         }
         // Unknown, held by another call, or decided by a person.
         ChargeState::InFlight | ChargeState::Unknown | ChargeState::Rejected | ChargeState::NotSent => {
