@@ -469,3 +469,16 @@ async fn a_password_of_the_url_is_used_and_never_shown() {
     shown.push(Tool::on("http://operator:s%20secret@[").charge(&[]).await);
     assert!(!format!("{shown:?}").contains("secret"), "{shown:?}");
 }
+
+#[tokio::test]
+async fn requests_are_signed_where_the_routes_are_closed() {
+    let api = Scripted::start(&["a", "b"]).await;
+    let settings =
+        [("AWS_ACCESS_KEY_ID", "the-key"), ("AWS_SECRET_ACCESS_KEY", "the-secret"), ("AWS_REGION", "sa-east-1")];
+    api.replies("a", [Reply::Bare(418), Reply::Bare(418)]);
+    assert_eq!(Tool::on(&api.url).charge(&[]).await.status, Some(3));
+    assert_eq!(api.charges()[0].authorization, None);
+    api.close();
+    let ended = Tool::with(&api.url, &settings).charge(&[]).await;
+    assert_eq!(ended.line(), (Some(0), "2 = 2 charged + 0 rejected + 0 unknown + 0 left"), "{ended:?}");
+}

@@ -3,15 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Bound,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -93,6 +97,8 @@ struct Script {
     /// Those that become eligible when this one is charged.
     followers: Mutex<HashMap<String, String>>,
     held: watch::Sender<bool>,
+    /// Requests that are not signed are refused.
+    is_closed: AtomicBool,
 }
 
 /// It stops when this is dropped.
@@ -112,6 +118,7 @@ impl Scripted {
             .route("/stage/subscription/eligible", get(due))
             .route("/stage/charge", get(attempts))
             .route("/stage/subscription/{id}/charge/{request_id}", post(charge))
+            .layer(from_fn_with_state(Arc::clone(&script), authorize))
             .with_state(Arc::clone(&script));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/stage/", listener.local_addr().unwrap());
@@ -154,6 +161,11 @@ impl Scripted {
         *self.script.month.lock().unwrap() = month.to_owned();
     }
 
+    /// The operators' routes are closed from now on.
+    pub fn close(&self) {
+        self.script.is_closed.store(true, Ordering::Relaxed);
+    }
+
     /// Charges get no answer until they are released.
     pub fn hold(&self, held: bool) {
         self.script.held.send_replace(held);
@@ -184,6 +196,17 @@ impl Drop for Scripted {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+async fn authorize(State(script): State<Arc<Script>>, request: Request, next: Next) -> Response {
+    let authorization =
+        request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_signed = authorization.starts_with("AWS4-HMAC-SHA256 Credential=the-key/")
+        && authorization.contains("/sa-east-1/execute-api/aws4_request");
+    if script.is_closed.load(Ordering::Relaxed) && !is_signed {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    next.run(request).await
 }
 
 type Parameters = Query<HashMap<String, String>>;

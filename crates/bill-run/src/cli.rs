@@ -4,7 +4,6 @@ use std::{
     collections::HashSet,
     convert::Infallible,
     io::{self, IsTerminal, Write},
-    num::NonZeroU32,
     path::{Path, PathBuf},
     process::{ExitCode, exit},
 };
@@ -22,14 +21,11 @@ use tokio::{
 use crate::{
     client::{Client, MonthIsOver, NotAuthorized},
     engine::{Halt, Options, Place, Run},
-    month::{Counts, Retry, SETTLING, State},
+    month::{Counts, State},
     report::{self, Format},
     rules::is_month,
     terminal::{Stdout, ask, finish_progress, say, show_progress},
 };
-
-pub const CONCURRENCY: u16 = 20;
-pub const MAX_FAILURES: NonZeroU32 = NonZeroU32::new(100).expect("not 0");
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,21 +77,8 @@ struct ChargeArguments {
     /// Print the ids that it would charge, one a line, and charge nobody
     #[arg(long)]
     dry_run: bool,
-    /// Charge also those that the platform rejected
-    #[arg(long)]
-    retry_rejected: bool,
-    /// Under another request_id, for a platform that remembers its refusals
-    #[arg(long, requires = "retry_rejected")]
-    new_number: bool,
-    /// Requests at the same time
-    #[arg(long, value_name = "N", default_value_t = CONCURRENCY, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    concurrency: u16,
-    /// The most requests a second
-    #[arg(long, value_name = "N")]
-    rate: Option<NonZeroU32>,
-    /// Failures in a row after which it asks whether to go on; without a terminal it stops
-    #[arg(long, value_name = "N", default_value_t = MAX_FAILURES)]
-    max_failures: NonZeroU32,
+    #[command(flatten)]
+    options: Options,
     /// Do not ask before it begins
     #[arg(long)]
     yes: bool,
@@ -198,25 +181,12 @@ async fn charge(arguments: ChargeArguments) -> anyhow::Result<Exit> {
     }
     let client = client(&arguments.api.api)?;
     let ids = arguments.ids.as_deref().map(read_ids).transpose()?;
-    let (month, is_current) = client.month(arguments.api.month).await?;
-    if !is_current {
-        say(format_args!("The month {month} is over. What is unknown is settled; nobody else is charged."));
+    let mut run = Run::new(&client, arguments.api.month, arguments.options).await?;
+    (run.ids, run.asks) = (ids, asks);
+    let for_month = format!("for {} at {}", run.month, client.api);
+    if !run.is_current {
+        say(format_args!("The month {} is over. What is unknown is settled; nobody else is charged.", run.month));
     }
-    let (for_month, at_api) = (format!("for {month}"), format!("at {}", client.api));
-    let run = Run::new(
-        &client,
-        Options {
-            month,
-            is_current,
-            retry: Retry { rejected: arguments.retry_rejected, new_number: arguments.new_number },
-            ids,
-            concurrency: arguments.concurrency.into(),
-            rate: arguments.rate,
-            max_failures: arguments.max_failures.get(),
-            asks,
-            until: None,
-        },
-    );
     let (mut count, mut out) = (0, arguments.dry_run.then(Stdout::new));
     run.survey(|id| {
         count += 1;
@@ -225,10 +195,10 @@ async fn charge(arguments: ChargeArguments) -> anyhow::Result<Exit> {
     .await?;
     if let Some(mut out) = out {
         out.flush()?;
-        say(format_args!("{} would be charged {for_month} {at_api}. Nobody was.", HumanCount(count)));
+        say(format_args!("{} would be charged {for_month}. Nobody was.", HumanCount(count)));
         return Ok(Exit::Complete);
     }
-    say(format_args!("{} are to be charged {for_month} {at_api}", HumanCount(count)));
+    say(format_args!("{} are to be charged {for_month}", HumanCount(count)));
     if count > 0 && !arguments.yes && !ask("Type yes to go on: ") {
         say("Nothing was sent.");
         return Ok(Exit::Interrupted);
@@ -248,9 +218,9 @@ fn read_ids(path: &Path) -> anyhow::Result<HashSet<String>> {
 }
 
 async fn charge_and_count(run: &Run<'_>) -> anyhow::Result<Exit> {
-    run.charge_from(Place { pass: SETTLING, after: None }).await;
+    run.charge_from(Place::default()).await;
     finish_progress();
-    let mut is_over = !run.options.is_current;
+    let mut is_over = !run.is_current;
     let halt = match run.why_halted() {
         Some(Halt::Failed(error)) if error.is::<MonthIsOver>() => {
             is_over = true;
@@ -261,7 +231,7 @@ async fn charge_and_count(run: &Run<'_>) -> anyhow::Result<Exit> {
         Some(Halt::Failed(error)) => return Err(error),
         halt => halt,
     };
-    let counts = Counts::read(run.client, &run.options.month, !is_over).await;
+    let counts = Counts::read(run.client, &run.month, !is_over).await;
     if let Ok(counts) = &counts {
         let codes = run.codes_of_left().join(", ");
         let codes = if counts.left == 0 || codes.is_empty() { codes } else { format!(" ({codes})") };

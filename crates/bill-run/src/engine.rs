@@ -8,8 +8,10 @@ use std::{
 };
 
 use anyhow::bail;
+use clap::{Args, value_parser};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use governor::{DefaultDirectRateLimiter, Quota};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex, Semaphore, SemaphorePermit, watch},
     time::{Instant, sleep, sleep_until},
@@ -17,34 +19,47 @@ use tokio::{
 
 use crate::{
     client::{Client, MonthIsOver, NotAuthorized, is_sendable},
-    month::{self, FIRST_PASS, LAST_PASS, Retry, SETTLING},
+    month::{self, FIRST_PASS, LAST_PASS, SETTLING},
     rules::{Failures, Next, REPEATS, Reply},
     terminal,
 };
 
+const CONCURRENCY: u16 = 20;
+const MAX_FAILURES: NonZeroU32 = NonZeroU32::new(100).expect("not 0");
 /// Subscriptions that wait to be repeated while others are charged.
 const WAITING: usize = 1000;
 
+/// How a run goes about it. These are options of the command, and members of the function's event.
+#[derive(Args, Deserialize)]
+#[serde(default)]
 pub struct Options {
-    pub month: String,
-    /// It is the billing month now. Else what is unknown is settled, and nobody else is charged.
-    pub is_current: bool,
-    pub retry: Retry,
-    /// Only these are charged.
-    pub ids: Option<HashSet<String>>,
-    /// Requests at the same time.
-    pub concurrency: usize,
-    /// Requests a second.
+    /// Charge also those that the platform rejected
+    #[arg(long)]
+    pub retry_rejected: bool,
+    /// Under another request_id, for a platform that remembers its refusals
+    #[arg(long, requires = "retry_rejected")]
+    pub new_number: bool,
+    /// Requests at the same time
+    #[arg(long, value_name = "N", default_value_t = CONCURRENCY, value_parser = value_parser!(u16).range(1..=1000))]
+    pub concurrency: u16,
+    /// The most requests a second
+    #[arg(long, value_name = "N")]
     pub rate: Option<NonZeroU32>,
-    pub max_failures: u32,
-    /// There is a person to ask after so many failures.
-    pub asks: bool,
-    /// No subscription is begun after the first moment, and no request is sent after the second.
-    pub until: Option<(Instant, Instant)>,
+    /// Failures in a row after which it asks whether to go on; without a terminal it stops
+    #[arg(long, value_name = "N", default_value_t = MAX_FAILURES)]
+    pub max_failures: NonZeroU32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (concurrency, max_failures) = (CONCURRENCY, MAX_FAILURES);
+        Self { retry_rejected: false, new_number: false, concurrency, rate: None, max_failures }
+    }
 }
 
 /// How far a run is: in this pass, after this subscription.
-#[derive(Debug)]
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Place {
     pub pass: u8,
     pub after: Option<String>,
@@ -62,7 +77,16 @@ pub enum Halt {
 
 pub struct Run<'a> {
     pub client: &'a Client,
-    pub options: Options,
+    pub month: String,
+    /// It is the billing month now. Else what is unknown is settled, and nobody else is charged.
+    pub is_current: bool,
+    options: Options,
+    /// Only these are charged.
+    pub ids: Option<HashSet<String>>,
+    /// There is a person to ask after too many failures.
+    pub asks: bool,
+    /// No subscription is begun after the first moment, and no request is sent after the second.
+    pub until: Option<(Instant, Instant)>,
     requests: Semaphore,
     rate: Option<Mutex<DefaultDirectRateLimiter>>,
     halt: watch::Sender<Option<Halt>>,
@@ -90,18 +114,24 @@ struct Planned {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(client: &'a Client, options: Options) -> Self {
+    pub async fn new(client: &'a Client, month: Option<String>, options: Options) -> anyhow::Result<Self> {
+        let (month, is_current) = client.month(month).await?;
         // Evenly: a second's requests do not go out at once.
         let quota = |rate| Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
-        Self {
+        Ok(Self {
             client,
-            requests: Semaphore::new(options.concurrency),
+            month,
+            is_current,
+            ids: None,
+            asks: false,
+            until: None,
+            requests: Semaphore::new(options.concurrency.into()),
             rate: options.rate.map(|rate| Mutex::new(DefaultDirectRateLimiter::direct(quota(rate)))),
             halt: watch::Sender::default(),
             question: Mutex::default(),
             so_far: RefCell::default(),
             options,
-        }
+        })
     }
 
     /// Tells whom a run would charge now.
@@ -122,7 +152,7 @@ impl<'a> Run<'a> {
             let before = self.charged();
             self.pass(pass, from.as_deref()).await;
             let begun = self.so_far.borrow_mut().begun.take();
-            if self.is_halted() || self.options.until.is_some_and(|(begin, _)| begin <= Instant::now()) {
+            if self.is_halted() || self.until.is_some_and(|(begin, _)| begin <= Instant::now()) {
                 return Some(Place { pass, after: begun.or(from) });
             }
             // A pass that began in another invocation may have charged somebody there.
@@ -134,16 +164,15 @@ impl<'a> Run<'a> {
     }
 
     fn passes(&self) -> impl Iterator<Item = u8> + use<> {
-        SETTLING..=if self.options.is_current { LAST_PASS } else { SETTLING }
+        SETTLING..=if self.is_current { LAST_PASS } else { SETTLING }
     }
 
     /// Whom this pass charges, after this subscription.
     fn planned<'b>(&'b self, pass: u8, after: Option<&'b str>) -> impl Stream<Item = anyhow::Result<Planned>> + 'b {
-        let Options { month, retry, ids, .. } = &self.options;
-        month::of_pass(self.client, month, pass, after).try_filter_map(move |subscription| async move {
+        month::of_pass(self.client, &self.month, pass, after).try_filter_map(move |subscription| async move {
             let is_wanted = after.is_none_or(|after| *subscription.id > *after)
-                && ids.as_ref().is_none_or(|ids| ids.contains(&subscription.id));
-            let request_id = subscription.request_id(month, pass, *retry).filter(|_| is_wanted);
+                && self.ids.as_ref().is_none_or(|ids| ids.contains(&subscription.id));
+            let request_id = subscription.request_id(&self.month, pass, &self.options).filter(|_| is_wanted);
             let is_first = subscription.attempts.is_empty();
             Ok(request_id.map(|request_id| Planned { id: subscription.id, request_id, is_first }))
         })
@@ -167,7 +196,7 @@ impl<'a> Run<'a> {
             }
         };
         let planned = self.planned(pass, after).take_until(self.is_to_end(0));
-        planned.map(charge).buffer_unordered(self.options.concurrency + WAITING).collect().await
+        planned.map(charge).buffer_unordered(usize::from(self.options.concurrency) + WAITING).collect().await
     }
 
     /// Whether it is charged.
@@ -185,7 +214,7 @@ impl<'a> Run<'a> {
             if sent == 0 {
                 self.so_far.borrow_mut().begun = Some(id.clone());
             }
-            let reply = self.client.charge(&id, &request_id, &self.options.month).await?;
+            let reply = self.client.charge(&id, &request_id, &self.month).await?;
             self.judge(&reply, is_first && sent == 0).await;
             drop(turn);
             sent += 1;
@@ -200,7 +229,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 Next::Repeat { .. } | Next::Final => return leave(reply.code()),
-                Next::MonthIsOver(current) => bail!(MonthIsOver { meant: self.options.month.clone(), current }),
+                Next::MonthIsOver(current) => bail!(MonthIsOver { meant: self.month.clone(), current }),
                 Next::NotAuthorized => bail!(NotAuthorized(format!("{} answers {reply}", self.client.api))),
             }
         }
@@ -226,7 +255,7 @@ impl<'a> Run<'a> {
 
     /// Counts failures. After too many in a row a person is asked, if there is one.
     async fn judge(&self, reply: &Reply, is_first: bool) {
-        let is_too_many = || self.so_far.borrow().failures.in_a_row >= self.options.max_failures;
+        let is_too_many = || self.so_far.borrow().failures.in_a_row >= self.options.max_failures.get();
         self.so_far.borrow_mut().failures.count(reply, is_first);
         if self.so_far.borrow().failures.is_unauthorized() {
             self.halt(Halt::EcommerceUnauthorized);
@@ -241,7 +270,7 @@ impl<'a> Run<'a> {
         }
         let count = self.options.max_failures;
         let question = format!("{count} failures in a row, the last: {reply}. Type yes to go on: ");
-        let goes_on = self.options.asks
+        let goes_on = self.asks
             && tokio::select! {
                 goes_on = terminal::ask_during_run(question) => goes_on,
                 () = self.halted() => false,
@@ -273,7 +302,7 @@ impl<'a> Run<'a> {
 
     /// Waits until no further request is to be sent for a subscription that has had so many.
     async fn is_to_end(&self, sent: u32) {
-        match self.options.until {
+        match self.until {
             Some((begin, send)) => tokio::select! {
                 () = self.halted() => {}
                 () = sleep_until(if sent == 0 { begin } else { send }) => {}

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    num::NonZeroU32,
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +14,7 @@ use crate::{
     cli,
     client::{Client, MonthIsOver},
     engine::{Halt, Options, Place, Run},
-    month::{Counts, Retry},
+    month::Counts,
     terminal,
 };
 
@@ -24,17 +23,15 @@ const WORK: Duration = Duration::from_secs(180);
 /// It starts no charge in this time before Lambda's deadline.
 const SPARE: Duration = Duration::from_secs(60);
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Event {
     month: Option<String>,
-    after: Option<String>,
-    pass: u8,
+    #[serde(default)]
     dry_run: bool,
-    retry_rejected: bool,
-    new_number: bool,
-    concurrency: Option<u16>,
-    rate: Option<NonZeroU32>,
+    #[serde(flatten)]
+    begin: Place,
+    #[serde(flatten)]
+    options: Options,
 }
 
 #[derive(Serialize)]
@@ -43,8 +40,8 @@ struct Answer {
     /// This run needs no further invocation.
     done: bool,
     stopped: Option<&'static str>,
-    after: Option<String>,
-    pass: u8,
+    #[serde(flatten)]
+    place: Place,
     charged_now: u64,
     #[serde(flatten)]
     counts: Option<Counts>,
@@ -67,24 +64,12 @@ async fn work(client: &Client, event: Event, deadline: SystemTime) -> anyhow::Re
     let now = Instant::now();
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     let time = left.saturating_sub(SPARE).min(WORK);
-    let (month, is_current) = client.month(event.month).await?;
-    let options = Options {
-        month,
-        is_current,
-        retry: Retry { rejected: event.retry_rejected, new_number: event.new_number },
-        ids: None,
-        concurrency: event.concurrency.unwrap_or(cli::CONCURRENCY).into(),
-        rate: event.rate,
-        max_failures: cli::MAX_FAILURES.get(),
-        asks: false,
-        // A third is for what was begun and is repeated.
-        until: Some((now + time * 2 / 3, now + time)),
-    };
-    let run = Run::new(client, options);
-    let begin = Place { pass: event.pass, after: event.after };
-    let place = if event.dry_run { None } else { run.charge_from(begin).await };
+    let mut run = Run::new(client, event.month, event.options).await?;
+    // A third is for what was begun and is repeated.
+    run.until = Some((now + time * 2 / 3, now + time));
+    let place = if event.dry_run { None } else { run.charge_from(event.begin).await };
     let stopped = match run.why_halted() {
-        None if is_current || place.is_some() => None,
+        None if run.is_current || place.is_some() => None,
         None => Some("month_is_over"),
         Some(Halt::Failed(error)) if error.is::<MonthIsOver>() => Some("month_is_over"),
         Some(Halt::Failed(error)) => return Err(error),
@@ -92,9 +77,8 @@ async fn work(client: &Client, event: Event, deadline: SystemTime) -> anyhow::Re
         Some(Halt::TooManyFailures(_) | Halt::Interrupted) => Some("too_many_failures"),
     };
     let done = stopped.is_some() || place.is_none();
-    let is_current = is_current && stopped != Some("month_is_over");
-    let counts = if done { Some(Counts::read(client, &run.options.month, is_current).await?) } else { None };
-    let charged_now = run.charged();
-    let Place { pass, after } = place.unwrap_or(Place { pass: event.pass, after: None });
-    Ok(Answer { month: run.options.month, done, stopped, after, pass, charged_now, counts })
+    let is_current = stopped != Some("month_is_over");
+    let counts = if done { Some(Counts::read(client, &run.month, is_current).await?) } else { None };
+    let (charged_now, place) = (run.charged(), place.unwrap_or_default());
+    Ok(Answer { month: run.month, done, stopped, place, charged_now, counts })
 }

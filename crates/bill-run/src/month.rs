@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     client::{Client, Pages},
+    engine::Options,
     rules,
 };
 
@@ -49,14 +50,6 @@ pub struct Subscription {
     pub attempts: Vec<Attempt>,
 }
 
-#[derive(Clone, Copy, Default)]
-pub struct Retry {
-    /// Those that the platform rejected are charged, too.
-    pub rejected: bool,
-    /// Under another request_id than the rejected one.
-    pub new_number: bool,
-}
-
 /// A run settles what is unknown, then passes over the due list at most three times.
 pub const SETTLING: u8 = 0;
 pub const FIRST_PASS: u8 = 1;
@@ -77,7 +70,7 @@ impl Subscription {
     }
 
     /// The request_id to charge it under in this pass; none, if this pass leaves it.
-    pub fn request_id(&self, month: &str, pass: u8, retry: Retry) -> Option<String> {
+    pub fn request_id(&self, month: &str, pass: u8, options: &Options) -> Option<String> {
         let Some(attempt) = self.attempt() else {
             return (self.is_due && pass != SETTLING).then(|| rules::request_id(month, 1, &self.id));
         };
@@ -86,10 +79,10 @@ impl Subscription {
             State::Charged | State::Left => false,
             State::InFlight | State::Unknown => pass == SETTLING,
             State::NotSent => self.is_due && pass == FIRST_PASS,
-            State::Rejected => self.is_due && pass == FIRST_PASS && retry.rejected,
+            State::Rejected => self.is_due && pass == FIRST_PASS && options.retry_rejected,
         };
         is_charged_now.then(|| {
-            if attempt.state == State::Rejected && retry.new_number {
+            if attempt.state == State::Rejected && options.new_number {
                 let by_platform = |attempt: &&Attempt| attempt.state == State::Rejected && attempt.decided_by.is_none();
                 rules::request_id(month, 1 + self.attempts.iter().filter(by_platform).count(), &self.id)
             } else {
@@ -231,35 +224,35 @@ mod tests {
     #[test]
     fn each_pass_charges_whom_it_is_for() {
         use State::{Charged, InFlight, NotSent, Rejected, Unknown};
-        let [no, again, new_number] =
-            [(false, false), (true, false), (true, true)].map(|(rejected, new_number)| Retry { rejected, new_number });
+        let [no, again, new_number] = [(false, false), (true, false), (true, true)]
+            .map(|(retry_rejected, new_number)| Options { retry_rejected, new_number, ..Options::default() });
         let person = Some("a person");
         // The attempts, whether it is due, the pass, and what is charged then.
-        for (attempts, is_due, pass, retry, expected) in [
-            (vec![], true, 0, no, None),
-            (vec![], true, 1, no, Some("2026-11.s")),
-            (vec![], true, 3, no, Some("2026-11.s")),
-            (vec![attempt(1, Unknown, None)], true, 0, no, Some("2026-11.s")),
-            (vec![attempt(1, InFlight, None)], false, 0, no, Some("2026-11.s")),
-            (vec![attempt(1, Unknown, None)], true, 1, new_number, None),
-            (vec![attempt(1, Rejected, None), attempt(2, Unknown, None)], true, 0, new_number, Some("2026-11~2.s")),
-            (vec![attempt(1, NotSent, None)], true, 1, no, Some("2026-11.s")),
-            (vec![attempt(1, NotSent, None)], true, 2, no, None),
-            (vec![attempt(1, NotSent, None)], false, 1, no, None),
-            (vec![attempt(1, Rejected, None), attempt(2, NotSent, None)], true, 1, new_number, Some("2026-11~2.s")),
-            (vec![attempt(1, Rejected, None)], true, 1, no, None),
-            (vec![attempt(1, Rejected, None)], true, 2, again, None),
-            (vec![attempt(1, Rejected, None)], false, 1, again, None),
-            (vec![attempt(1, Rejected, None)], true, 1, again, Some("2026-11.s")),
-            (vec![attempt(1, Rejected, None)], true, 1, new_number, Some("2026-11~2.s")),
-            (vec![attempt(1, Rejected, None), attempt(2, Rejected, None)], true, 1, new_number, Some("2026-11~3.s")),
-            (vec![attempt(1, Rejected, None), attempt(2, Rejected, None)], true, 1, again, Some("2026-11~2.s")),
-            (vec![attempt(1, Rejected, person)], true, 1, new_number, Some("2026-11.s")),
-            (vec![attempt(1, Rejected, None), attempt(2, Rejected, person)], true, 1, new_number, Some("2026-11~2.s")),
-            (vec![attempt(1, Rejected, None), attempt(2, Charged, None)], true, 1, new_number, None),
+        for (attempts, is_due, pass, options, expected) in [
+            (vec![], true, 0, &no, None),
+            (vec![], true, 1, &no, Some("2026-11.s")),
+            (vec![], true, 3, &no, Some("2026-11.s")),
+            (vec![attempt(1, Unknown, None)], true, 0, &no, Some("2026-11.s")),
+            (vec![attempt(1, InFlight, None)], false, 0, &no, Some("2026-11.s")),
+            (vec![attempt(1, Unknown, None)], true, 1, &new_number, None),
+            (vec![attempt(1, Rejected, None), attempt(2, Unknown, None)], true, 0, &new_number, Some("2026-11~2.s")),
+            (vec![attempt(1, NotSent, None)], true, 1, &no, Some("2026-11.s")),
+            (vec![attempt(1, NotSent, None)], true, 2, &no, None),
+            (vec![attempt(1, NotSent, None)], false, 1, &no, None),
+            (vec![attempt(1, Rejected, None), attempt(2, NotSent, None)], true, 1, &new_number, Some("2026-11~2.s")),
+            (vec![attempt(1, Rejected, None)], true, 1, &no, None),
+            (vec![attempt(1, Rejected, None)], true, 2, &again, None),
+            (vec![attempt(1, Rejected, None)], false, 1, &again, None),
+            (vec![attempt(1, Rejected, None)], true, 1, &again, Some("2026-11.s")),
+            (vec![attempt(1, Rejected, None)], true, 1, &new_number, Some("2026-11~2.s")),
+            (vec![attempt(1, Rejected, None), attempt(2, Rejected, None)], true, 1, &new_number, Some("2026-11~3.s")),
+            (vec![attempt(1, Rejected, None), attempt(2, Rejected, None)], true, 1, &again, Some("2026-11~2.s")),
+            (vec![attempt(1, Rejected, person)], true, 1, &new_number, Some("2026-11.s")),
+            (vec![attempt(1, Rejected, None), attempt(2, Rejected, person)], true, 1, &new_number, Some("2026-11~2.s")),
+            (vec![attempt(1, Rejected, None), attempt(2, Charged, None)], true, 1, &new_number, None),
         ] {
             let subscription = Subscription { id: "s".to_owned(), is_due, attempts };
-            let request_id = subscription.request_id(MONTH, pass, retry);
+            let request_id = subscription.request_id(MONTH, pass, options);
             assert_eq!(request_id.as_deref(), expected, "{subscription:?} in pass {pass}");
         }
     }
