@@ -11,7 +11,8 @@ import pytest
 from local_api import target_directory
 from package import BILL_RUN, FUNCTIONS, Package
 
-LARGEST_ZIP = 3_000_000  # bytes
+# Bytes. No call waits for the bill run's start, and its program has a command line in it.
+LARGEST_ZIP, LARGEST_BILL_RUN = 3_000_000, 5_000_000
 AL2023_GLIBC = 34  # of 2.34
 ARM64_LIBRARIES = Path("/usr/aarch64-linux-gnu")
 ELF_MACHINE = {0xB7: "aarch64", 0x3E: "x86_64"}
@@ -22,7 +23,7 @@ EACH_FUNCTION = pytest.mark.parametrize(("package", "name"), EACH_ZIP, indirect=
 @EACH_FUNCTION
 def test_a_zip_is_small_and_has_a_program_and_the_certificate(name: str, package: Package) -> None:
     zipped = package.zips[name]
-    assert zipped.stat().st_size <= LARGEST_ZIP
+    assert zipped.stat().st_size <= (LARGEST_BILL_RUN if name == BILL_RUN else LARGEST_ZIP)
     certificate = package.config["database"].get("sslrootcert")
     with zipfile.ZipFile(zipped) as packed:
         assert set(packed.namelist()) == {"bootstrap", *([certificate] if certificate else [])}
