@@ -3,42 +3,72 @@
 const definition = require('./bill-run.asl.json');
 
 const CONCURRENCY = 20;
+/** Of what the gateway lets through, so that people can call the same routes meanwhile. */
+const SHARE = 0.8;
 const HOUR = 3600 * 1000;
 
-/** What bill_run.yml and bill_run_alarms.yml are filled in with: nothing, where the configuration has no `bill_run`. */
-module.exports = function billRun(config, timezone, topic) {
-  if (!config) return { resources: {}, alarms: {} };
-  const { schedule, enabled = true, concurrency = CONCURRENCY, dry_run = false } = config;
+/**
+ * What the files bill_run….yml are filled in with: nothing, where the configuration has no `bill_run`.
+ *
+ * @param limit requests per second of the operators' routes
+ */
+module.exports = function billRun(config, { timezone, limit, topic }) {
+  if (!config) return { function: {}, resources: {}, schedules: {}, alarms: {} };
+  const { schedule, enabled = true, dry_run = false, retries = [], new_number = false } = config;
+  const { concurrency = CONCURRENCY, rate = Math.max(1, Math.floor(limit * SHARE)) } = config;
+  const state = enabled ? 'ENABLED' : 'DISABLED';
+  const starts = (name, suffix, cron, input) => [
+    name,
+    {
+      Type: 'AWS::Scheduler::Schedule',
+      Properties: {
+        Name: '${self:service}-${sls:stage}-bill-run' + suffix,
+        Description: 'Charges the month that it is then in the billing time zone',
+        ScheduleExpression: cron,
+        ScheduleExpressionTimezone: timezone,
+        State: state,
+        FlexibleTimeWindow: { Mode: 'OFF' },
+        Target: {
+          Arn: { Ref: 'BillRun' },
+          RoleArn: { 'Fn::GetAtt': ['BillRunScheduleRole', 'Arn'] },
+          Input: JSON.stringify({ scheduled_time: '<aws.scheduler.scheduled-time>', dry_run, ...input }),
+          RetryPolicy: { MaximumEventAgeInSeconds: 86400, MaximumRetryAttempts: 185 },
+        },
+      },
+    },
+  ];
   return {
+    function: '${file(deploy/bill_run_function.yml)}',
     resources: '${file(deploy/bill_run.yml)}',
     alarms: topic ? '${file(deploy/bill_run_alarms.yml)}' : {},
-    definition: machine({ concurrency, tells: Boolean(topic) }),
+    definition: topic ? definition : withoutReport(),
     substitutions: {
-      EligibleFunction: { 'Fn::GetAtt': ['EligibleLambdaFunction', 'Arn'] },
-      ChargeFunction: { 'Fn::GetAtt': ['ChargeLambdaFunction', 'Arn'] },
+      Function: { 'Fn::GetAtt': ['BillDashrunLambdaFunction', 'Arn'] },
+      Concurrency: String(concurrency),
+      Rate: String(rate),
       ...(topic && { Topic: topic }),
     },
-    schedule,
-    timezone,
-    state: enabled ? 'ENABLED' : 'DISABLED',
-    input: JSON.stringify({ scheduled_time: '<aws.scheduler.scheduled-time>', dry_run }),
+    schedules: {
+      Resources: Object.fromEntries([
+        starts('BillRunSchedule', '', schedule),
+        ...retries.map((cron, n) =>
+          starts(`BillRunRetry${n + 1}`, `-retry-${n + 1}`, cron, { retry_rejected: true, new_number }),
+        ),
+      ]),
+    },
     missing: missing(schedule, timezone),
   };
 };
 
-/** The definition of the file, with what a string cannot fill in. */
-function machine({ concurrency, tells }) {
-  const copy = structuredClone(definition);
-  copy.States.Charge.MaxConcurrency = concurrency;
-  if (!tells) {
-    copy.States['Sum up'].Next = copy.States.Tell.Next;
-    delete copy.States.Tell;
-  }
-  return copy;
+/** Where there is no topic. */
+function withoutReport() {
+  const { Report, ...States } = structuredClone(definition.States);
+  States['Is it done'].Choices[0].Next = Report.Next;
+  return { ...definition, States };
 }
 
 /**
- * 1 on each of three days, in UTC as CloudWatch counts them, that ends without a success; else 0. The first is the
+ * 1 on each of three days, in UTC as CloudWatch counts them, on which no run comes to an end; else 0. The first is the
  * earliest day on which the schedule can begin.
  */
 function missing(schedule, timeZone) {
@@ -47,7 +77,7 @@ function missing(schedule, timeZone) {
   const isTheDayBefore = local < Math.max(...[0, 6].map((month) => offset(timeZone, month)));
   const first = isTheDayBefore ? day - 1 : day;
   const days = first > 0 ? `(DAY(days) >= ${first} AND DAY(days) <= ${first + 2})` : `(${LAST_DAY} OR DAY(days) <= 2)`;
-  return `IF(${days} AND FILL(succeeded, 0) < 1, 1, 0)`;
+  return `IF(${days} AND FILL(succeeded, 0) + FILL(failed, 0) < 1, 1, 0)`;
 }
 
 const LAST_DAY = [

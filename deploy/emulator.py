@@ -78,7 +78,7 @@ def emulating(folder: Path) -> Iterator[Emulator]:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "TMPDIR": str(folder),
-            # State machines wait this much of what they would: a bill run's eight tries take five seconds.
+            # State machines wait this much of what they would.
             "SFN_WAIT_SCALE": "0.02",
             # What else is in its environment is in the functions', too.
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(layer.server_port),

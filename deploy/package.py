@@ -15,6 +15,8 @@ REGION = "us-east-1"
 
 DEFINITIONS = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
 FUNCTIONS = tuple(DEFINITIONS)
+# The function of the stages that have `bill_run`.
+BILL_RUN = "bill-run"
 
 
 class Route(NamedTuple):
@@ -49,6 +51,11 @@ def serverless(*arguments: str, configs: Path, **environment: str) -> subprocess
     return subprocess.run(command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=False)
 
 
+def logical(name: str) -> str:
+    """What the framework makes of a function's name."""
+    return name.capitalize().replace("-", "Dash")
+
+
 class Package:
     def __init__(self, stage: str, folder: Path) -> None:
         done = serverless("package", "--stage", stage, "--package", str(folder), configs=EXAMPLE)
@@ -58,7 +65,8 @@ class Package:
         self.templates = sorted(folder.glob("cloudformation-template-*.json"))
         self.resources = json.loads((folder / "cloudformation-template-update-stack.json").read_text())["Resources"]
         # The next package replaces them where they are.
-        self.zips = {name: Path(shutil.copy(ROOT / f"target/lambda/{name}.zip", folder)) for name in FUNCTIONS}
+        self.functions = FUNCTIONS + ((BILL_RUN,) if "bill_run" in self.config else ())
+        self.zips = {name: Path(shutil.copy(ROOT / f"target/lambda/{name}.zip", folder)) for name in self.functions}
 
     def all(self, kind: str) -> list[dict]:
         return [r["Properties"] for r in self.resources.values() if r["Type"] == kind]
@@ -68,7 +76,7 @@ class Package:
         return found
 
     def function(self, name: str) -> dict:
-        return self.resources[f"{name.capitalize()}LambdaFunction"]["Properties"]
+        return self.resources[f"{logical(name)}LambdaFunction"]["Properties"]
 
     def methods(self) -> dict[tuple[str, str], dict]:
         """By method and path."""

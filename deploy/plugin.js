@@ -89,6 +89,7 @@ module.exports = class Deployment {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
     this.finishGateway(Resources);
     this.separateRole(Resources);
+    this.separateBillRun(Resources);
   }
 
   /** Its own answers, and a stage apart: CloudFormation refuses settings of one that a deployment makes, the second time. */
@@ -150,6 +151,12 @@ module.exports = class Deployment {
     role.Properties.Policies[0].PolicyDocument.Statement.push(...platform);
     resources.IamRoleChargeExecution = role;
     resources.ChargeLambdaFunction.Properties.Role = { 'Fn::GetAtt': ['IamRoleChargeExecution', 'Arn'] };
+  }
+
+  /** It speaks HTTP only, and is told nothing of the database. */
+  separateBillRun({ BillDashrunLambdaFunction: made }) {
+    if (!made) return;
+    for (const name of Object.keys(this.settings.environment)) delete made.Properties.Environment.Variables[name];
   }
 
   warn() {

@@ -77,7 +77,11 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       authorizer: ofOperators,
       throttle: ofOperators && limits(operators, OPERATORS_LIMITS),
     },
-    bill_run: billRun(config.bill_run, timezone(), alarms && topic),
+    bill_run: billRun(config.bill_run, {
+      timezone: timezone(),
+      limit: (ofOperators ? limits(operators, OPERATORS_LIMITS) : limits(limited)).rate,
+      topic: alarms && topic,
+    }),
     customers: {
       authorizer: ofCustomers,
       /** A customer's list names ids, so it is the operators' where customers are not authenticated. */

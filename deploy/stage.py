@@ -23,7 +23,7 @@ ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 # Quick to build; test_zips.py checks the optimized programs.
 QUICK_BUILD = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
 # The emulator's CloudFormation has neither alarms of metric math nor associations of web ACLs. They are taken out of
-# what it is given, and test_template.py checks them.
+# what it is given, and test_template.py checks them. Its gateway has another address than AWS's.
 GAPS = ("ThrottlesAlarm", "BillRunMissingAlarm", "WebAclAssociation")
 
 
@@ -52,9 +52,12 @@ class Stage:
         content = json.loads(state.read_text())
         resources = content["service"]["provider"]["compiledCloudFormationTemplate"]["Resources"]
         gaps = [resources.pop(name) for name in GAPS if name in resources]
+        if function := resources.get("BillDashrunLambdaFunction"):
+            url = f"{self.emulator.endpoint}/_aws/execute-api/${{ApiGatewayRestApi}}/{self.name}"
+            function["Properties"]["Environment"]["Variables"]["BILL_RUN_API"] = {"Fn::Sub": url}
         state.write_text(json.dumps(content))
-        # Where there are none, all that `serverless deploy` does by itself.
-        self.serverless("deploy", *(["--package", str(packaged)] if gaps else []))
+        # Where nothing differs, all that `serverless deploy` does by itself.
+        self.serverless("deploy", *(["--package", str(packaged)] if gaps or function else []))
 
     def roll_back(self) -> None:
         """To the first deployment."""

@@ -1,7 +1,4 @@
-"""The bill run on Step Functions: its definition, and months that it charges on the emulator.
-
-The emulator cannot redrive an execution. Where AWS's users would redrive one, a second execution completes the month.
-"""
+"""The bill run on AWS: what the template says of it, and months that the deployed machine charges on the emulator."""
 
 import json
 import os
@@ -18,22 +15,24 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from botocore.credentials import Credentials
 from conftest import deployed, dev_config
-from emulator import OWNER, Emulator
-from package import REGION, Package
+from emulator import Emulator
+from package import BILL_RUN, OPERATORS, REGION, Package
 from processes import ROOT
 from stage import Database, Platform, Stage, status
 
 DEFINITION = json.loads((ROOT / "deploy/bill-run.asl.json").read_text(encoding="utf-8"))
 TIMEZONE = "Pacific/Auckland"
-TOOL = OWNER | {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 CONCURRENCY = 8
+OPERATORS_LIMIT = 1000
 # Seconds.
 PATIENCE = 600
+WORKS_AT_MOST = 180
+STARTS_NOTHING_BEFORE_ITS_END = 60
 ALL = 1200
-# No more than are sent at the same time.
 REFUSED = 7
-TOLERATED = DEFINITION["States"]["Charge"]["ToleratedFailureCount"]
+MAX_FAILURES = 100
 
 
 class Run:
@@ -48,91 +47,110 @@ class Run:
             assert time.monotonic() < patience, "it runs for ever"
             time.sleep(0.1)
         self.status, self.error = found["status"], found.get("error")
-        self.output = json.loads(found["output"]) if self.status == "SUCCEEDED" else None
+        text = found["output"] if self.status == "SUCCEEDED" else found.get("cause", "")
+        # Of a run that ended by itself.
+        self.result = json.loads(text) if text.startswith("{") else None
         return self
 
-    def states(self) -> list[tuple[str, dict]]:
-        """Those that it entered, with their inputs."""
+    def states(self) -> list[str]:
+        """Those that it entered."""
         pages = self.client.get_paginator("get_execution_history").paginate(executionArn=self.arn)
         events = [event for page in pages for event in page["events"] if "stateEnteredEventDetails" in event]
-        details = [event["stateEnteredEventDetails"] for event in events]
-        return [(each["name"], json.loads(each["input"])) for each in details]
+        return [event["stateEnteredEventDetails"]["name"] for event in events]
 
     def succeeded(self) -> "Run":
-        assert self.ended().status == "SUCCEEDED", json.dumps(self.states()[-1])
+        self.ended()
+        assert self.status == "SUCCEEDED", (self.error, self.result, self.states()[-3:])
         return self
 
-    def result(self) -> dict:
-        """Of an execution that failed because not everybody is charged: it has no output."""
-        name, state = self.states()[-1]
-        assert name == "Is everybody charged"
-        return state["result"]
+    def failed(self) -> "Run":
+        self.ended()
+        assert (self.status, self.error) == ("FAILED", "NotEverybodyIsCharged"), (self.status, self.result)
+        return self
+
+    def counts(self) -> tuple[int, int, int, int, int]:
+        return tuple(self.result[name] for name in ("eligible", "charged", "rejected", "unknown", "left"))
 
 
 class Month:
     """The stage's current month, with subscriptions of its own."""
 
-    def __init__(self, stage: Stage, platform: Platform, machine: str) -> None:
-        self.stage, self.database, self.platform, self.machine = stage, stage.database, platform, machine
+    def __init__(self, stage: Stage, platform: Platform) -> None:
+        self.stage, self.database, self.platform, self.emulator = stage, stage.database, platform, stage.emulator
         self.machines = stage.emulator.client("stepfunctions")
+        (self.machine,) = [
+            machine["stateMachineArn"]
+            for machine in self.machines.list_state_machines()["stateMachines"]
+            if machine["name"] == "beer-club-monthly-bill-run"
+        ]
         self.name = datetime.now(ZoneInfo(TIMEZONE)).strftime("%Y-%m")
 
-    def subscriptions(self, count: int, form: str = "gen_random_uuid()::text") -> list[str]:
-        """These alone are eligible."""
+    def subscriptions(self, count: int) -> list[str]:
+        """These alone are in the month."""
         self.database.run(
-            f"""insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, id, 3, utc_now(), utc_now() from club;
-                insert into club (name, store_sku) values ('{random.random()}', 1);
-                insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, max(id), 1, utc_now(), utc_now() from club;
+            f"""truncate charge_attempt, orphan_note, subscription_status_history, subscription;
                 insert into subscription (id, club_id, customer_store_id)
-                    select {form}, (select max(id) from club), 'c' || n from generate_series(1, {count}) n;
+                    select gen_random_uuid()::text, 1, 'c' || n from generate_series(1, {count}) n;
                 insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)
-                    select gen_random_uuid()::text, id, 1, '2020-01-01', '2020-01-01' from subscription
-                    where club_id = (select max(id) from club)"""
+                    select gen_random_uuid()::text, id, 1, '2020-01-01', '2020-01-01' from subscription"""
         )
-        found = self.database.run("select id from subscription where club_id = (select max(id) from club)")
-        return sorted(id for (id,) in found)
+        return sorted(id for (id,) in self.database.run("select id from subscription"))
 
-    def starts(self, machine: str | None = None, **given: object) -> Run:
+    def starts(self, schedule: str = "beer-club-monthly-bill-run", **given: object) -> Run:
         """As the schedule does, at 06:00 of the month's first day."""
         first = datetime.strptime(self.name, "%Y-%m").replace(hour=6, tzinfo=ZoneInfo(TIMEZONE))
         scheduled = first.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return self.runs(machine or self.machine, {"scheduled_time": scheduled} | given)
+        target = self.emulator.client("scheduler").get_schedule(Name=schedule)["Target"]
+        assert target["Arn"] == self.machine
+        its = json.loads(target["Input"].replace("<aws.scheduler.scheduled-time>", scheduled))
+        return self.runs(self.machine, its | given)
 
     def runs(self, machine: str, given: dict) -> Run:
         started = self.machines.start_execution(stateMachineArn=machine, input=json.dumps(given))
-        return Run(started["executionArn"], self.stage.emulator)
+        return Run(started["executionArn"], self.emulator)
 
-    def deployed(self) -> dict:
-        return self.machines.describe_state_machine(stateMachineArn=self.machine)
+    def definition(self) -> dict:
+        return json.loads(self.machines.describe_state_machine(stateMachineArn=self.machine)["definition"])
 
     def variant(self, name: str, definition: dict) -> str:
         """Another machine, with the rights of the deployed one."""
-        role = self.deployed()["roleArn"]
+        role = self.machines.describe_state_machine(stateMachineArn=self.machine)["roleArn"]
         made = self.machines.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)
         return made["stateMachineArn"]
 
-    def charged(self, subscriptions: list[str]) -> list[str]:
-        """Those with an order at the platform: one, under the request_id that bill-run has, too."""
-        orders = {order["request_id"] for order in self.platform.received() if order["taken"]}
-        months = {id for id in subscriptions if f"{self.name}.{id}" in orders}
-        assert {order for order in orders if order[8:] in set(subscriptions)} == {f"{self.name}.{id}" for id in months}
-        ledger = self.database.run("select subscription_id from charge_attempt where state = 'charged'")
-        counts = Counter(id for (id,) in ledger)
-        assert {id: counts[id] for id in months if counts[id] > 1} == {}, "charged twice"
-        return sorted(months)
+    def works_for(self, seconds: int) -> None:
+        """So long at a time, for a run of several invocations."""
+        timeout = seconds + STARTS_NOTHING_BEFORE_ITS_END
+        functions = self.emulator.client("lambda")
+        functions.update_function_configuration(FunctionName="beer-club-monthly-bill-run", Timeout=timeout)
 
-    def sent_since(self, orders: int) -> int:
-        return len(self.platform.orders()) - orders
+    def charged(self) -> set[str]:
+        """Those with an order that the platform took, under the month's request_id. Nobody has two."""
+        rows = self.database.run("select subscription_id from charge_attempt where state = 'charged'")
+        ledger = [id for (id,) in rows]
+        assert [id for id, count in Counter(ledger).items() if count > 1] == [], "charged twice"
+        taken = {order["request_id"] for order in self.platform.received() if order["taken"]}
+        assert {f"{self.name}.{id}" for id in ledger} <= taken
+        return set(ledger)
+
+    def taken_of(self, subscriptions: list[str]) -> list[str]:
+        """The orders that the platform took for these."""
+        orders = {order["request_id"] for order in self.platform.received() if order["taken"]}
+        return sorted(order for order in orders if order.split(".", 1)[1] in set(subscriptions))
 
 
 def monthly_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
+    """The functions' routes are closed, so the run's role is what lets it in."""
     topic = emulator.client("sns").create_topic(Name="on-duty")["TopicArn"]
     return dev_config(emulator, platform, database) | {
         "billing_timezone": TIMEZONE,
+        "operators": {"authorization": "aws_iam", "rate_limit": OPERATORS_LIMIT, "burst_limit": OPERATORS_LIMIT},
         "alarms": {"topic_arn": topic},
-        "bill_run": {"schedule": "cron(0 6 1 * ? *)", "concurrency": CONCURRENCY},
+        "bill_run": {
+            "schedule": "cron(0 6 1 * ? *)",
+            "concurrency": CONCURRENCY,
+            "retries": ["cron(0 6 5 * ? *)"],
+        },
     }
 
 
@@ -147,12 +165,7 @@ def stage(emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def month(stage: Stage, platform: Platform) -> Iterator[Month]:
-    (machine,) = [
-        machine["stateMachineArn"]
-        for machine in stage.emulator.client("stepfunctions").list_state_machines()["stateMachines"]
-        if machine["name"] == "beer-club-monthly-bill-run"
-    ]
-    yield Month(stage, platform, machine)
+    yield Month(stage, platform)
     platform.answers("order")
 
 
@@ -164,56 +177,108 @@ def properties(prod: Package) -> Callable[[str], dict]:
     return lambda name: prod.resources[name]["Properties"]
 
 
-def test_the_machine_is_the_files_with_the_configured_concurrency(prod: Package, properties: Callable) -> None:
-    definition = properties("BillRun")["Definition"]
-    assert definition["States"]["Charge"].pop("MaxConcurrency") == prod.config["bill_run"]["concurrency"]
-    expected = json.loads(json.dumps(DEFINITION))
-    del expected["States"]["Charge"]["MaxConcurrency"]
-    assert definition == expected
-    names = {"EligibleFunction", "ChargeFunction", "Topic"}
-    assert set(properties("BillRun")["DefinitionSubstitutions"]) == names
-    assert {name for name in names if f"${{{name}}}" in json.dumps(DEFINITION)} == names
+def test_the_machine_is_the_files_with_the_configured_numbers(prod: Package, properties: Callable) -> None:
+    assert properties("BillRun")["Definition"] == DEFINITION
+    given = properties("BillRun")["DefinitionSubstitutions"]
+    assert {name for name in given if f"${{{name}}}" in json.dumps(DEFINITION)} == set(given)
+    chosen = prod.config["bill_run"]
+    assert (given["Concurrency"], given["Rate"]) == (str(chosen["concurrency"]), str(chosen["rate"]))
+    assert given["Function"] == {"Fn::GetAtt": ["BillDashrunLambdaFunction", "Arn"]}
 
 
-def test_the_schedule_is_in_the_billing_time_zone(prod: Package, properties: Callable) -> None:
-    schedule = properties("BillRunSchedule")
-    assert schedule["ScheduleExpression"] == prod.config["bill_run"]["schedule"]
-    assert schedule["ScheduleExpressionTimezone"] == prod.config["billing_timezone"]
-    assert schedule["State"] == "ENABLED"
-    assert schedule["Target"]["Arn"] == {"Ref": "BillRun"}
-    given = json.loads(schedule["Target"]["Input"])
-    assert given == {"scheduled_time": "<aws.scheduler.scheduled-time>", "dry_run": False}
+def test_the_schedules_are_in_the_billing_time_zone(prod: Package) -> None:
+    chosen = prod.config["bill_run"]
+    again = {"retry_rejected": True, "new_number": chosen["new_number"]}
+    expected = [(chosen["schedule"], {}), *((retry, again) for retry in chosen["retries"])]
+    schedules = prod.all("AWS::Scheduler::Schedule")
+    assert len({schedule["Name"] for schedule in schedules}) == len(expected) == 3
+    for schedule, (cron, more) in zip(schedules, expected, strict=True):
+        assert schedule["ScheduleExpression"] == cron
+        assert schedule["ScheduleExpressionTimezone"] == prod.config["billing_timezone"]
+        assert schedule["State"] == "ENABLED"
+        assert schedule["Target"]["Arn"] == {"Ref": "BillRun"}
+        given = json.loads(schedule["Target"]["Input"])
+        assert given == {"scheduled_time": "<aws.scheduler.scheduled-time>", "dry_run": False} | more
+
+
+def test_the_function_is_outside_the_network_and_knows_no_database(prod: Package) -> None:
+    assert "vpc" in prod.config
+    function = prod.function(BILL_RUN)
+    assert "VpcConfig" not in function
+    url = "https://${ApiGatewayRestApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/prod"
+    assert function["Environment"]["Variables"] == {"BILL_RUN_API": {"Fn::Sub": url}}
+    assert "Layers" not in function
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    assert prod.resources["BillDashrunLogGroup"]["Properties"]["RetentionInDays"]
+    assert function["Role"] == {"Fn::GetAtt": ["BillRunFunctionRole", "Arn"]}
+
+
+def test_a_stop_takes_effect_within_three_minutes(prod: Package) -> None:
+    """Because the function works for no longer, though it could. The state waits for it longer than Lambda does."""
+    timeout = prod.function(BILL_RUN)["Timeout"]
+    assert timeout >= WORKS_AT_MOST + STARTS_NOTHING_BEFORE_ITS_END
+    assert DEFINITION["States"]["Charge"]["TimeoutSeconds"] > timeout
+    source = (ROOT / "crates/bill-run/src/function.rs").read_text(encoding="utf-8")
+    assert f"WORK: Duration = Duration::from_secs({WORKS_AT_MOST})" in source
+    assert f"SPARE: Duration = Duration::from_secs({STARTS_NOTHING_BEFORE_ITS_END})" in source
+
+
+def test_the_function_may_call_the_operators_routes_and_nothing_else(prod: Package) -> None:
+    own = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${ApiGatewayRestApi}/prod/"
+    routes = {own + route.method + re.sub(r"{\w+}", "*", route.path) for route in OPERATORS}
+    invoke, log, trace = prod.statements("BillRunFunctionRole")
+    assert (invoke["Action"], {each["Fn::Sub"] for each in invoke["Resource"]}) == ("execute-api:Invoke", routes)
+    assert log["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert log["Resource"] == {"Fn::GetAtt": ["BillDashrunLogGroup", "Arn"]}
+    assert trace["Action"] == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
 
 
 def test_the_machine_may_do_no_more_than_it_needs(prod: Package) -> None:
-    named = "${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
-    functions = [{"Fn::GetAtt": [name, "Arn"]} for name in ("EligibleLambdaFunction", "ChargeLambdaFunction")]
-    own = "beer-club-prod-bill-run"
-    executions = [{"Fn::Sub": f"arn:{named}:execution:{own}{part}:*"} for part in ("", "/Charge")]
-    rule = "rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
-    may = [(s["Action"], s["Resource"]) for s in prod.statements("BillRunRole")]
-    assert may == [
-        ("lambda:InvokeFunction", functions),
-        ("states:StartExecution", {"Fn::Sub": f"arn:{named}:stateMachine:{own}"}),
-        (["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"], executions),
-        (
-            ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
-            {"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:" + rule},
-        ),
-    ]
+    (invoke,) = prod.statements("BillRunRole")
+    function = {"Fn::GetAtt": ["BillDashrunLambdaFunction", "Arn"]}
+    assert (invoke["Action"], invoke["Resource"]) == ("lambda:InvokeFunction", function)
     (tells,) = prod.all("AWS::IAM::Policy")
     (statement,) = tells["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == ("sns:Publish", {"Ref": "AlarmTopic"})
     (starts,) = prod.statements("BillRunScheduleRole")
     assert (starts["Action"], starts["Resource"]) == ("states:StartExecution", {"Ref": "BillRun"})
-    assert DEFINITION["States"]["Charge"]["Label"] == "Charge"
 
 
 def test_a_stage_without_a_bill_run_has_none_of_it(dev: Package) -> None:
     assert "bill_run" not in dev.config
     kinds = {resource["Type"].split("::")[1] for resource in dev.resources.values()}
     assert kinds == {"ApiGateway", "Events", "IAM", "Lambda", "Logs", "S3"}
-    assert "BillRun" not in json.dumps(dev.resources)
+    assert not re.search("bill-?(dash)?run", json.dumps(dev.resources), re.IGNORECASE)
+
+
+def settings_of(config: dict, *then: str) -> object:
+    """What the file says of this `bill_run`, where the operators' routes take 50 requests a second."""
+    options = "{timezone: 'UTC', limit: 50, topic: process.argv[2] && {}}"
+    script = f"const made = require('./deploy/bill-run')(JSON.parse(process.argv[1]), {options});"
+    script += "console.log(JSON.stringify(made))"
+    command = ["node", "--eval", script, json.dumps({"schedule": "cron(0 6 1 * ? *)"} | config), *then]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def test_without_a_choice_a_run_takes_four_fifths_of_the_operators_limit() -> None:
+    assert settings_of({})["substitutions"]["Rate"] == "40"
+    assert settings_of({"rate": 7})["substitutions"]["Rate"] == "7"
+
+
+def test_without_a_topic_the_machine_goes_on_without_a_report() -> None:
+    assert settings_of({}, "topic")["definition"] == DEFINITION
+    made = settings_of({})
+    assert "Topic" not in made["substitutions"]
+    states = made["definition"]["States"]
+    assert states.keys() == DEFINITION["States"].keys() - {"Report"}
+    assert "Report" not in {
+        each.get("Next") for state in states.values() for each in [state, *state.get("Choices", [])]
+    }
+
+
+def test_disabled_schedules_are_there_and_do_not_start() -> None:
+    schedules = settings_of({"enabled": False, "retries": ["cron(0 6 2 * ? *)"]})["schedules"]["Resources"].values()
+    assert [schedule["Properties"]["State"] for schedule in schedules] == ["DISABLED", "DISABLED"]
 
 
 # The month.
@@ -237,24 +302,34 @@ def test_a_day_after_the_scheduled_time_it_is_the_local_month_everywhere() -> No
         ({"scheduled_time": "2026-12-01T09:00:00Z"}, "2026-12"),
         ({"scheduled_time": "2027-02-27T11:59:00Z"}, "2027-02"),
         ({"month": "2026-10", "scheduled_time": "2026-12-01T09:00:00Z"}, "2026-10"),
+        # The function says which.
+        ({}, None),
     ],
 )
-def test_the_month_is_that_of_the_scheduled_time(given: dict, expected: str, month: Month) -> None:
-    begin = {name: value for name, value in DEFINITION["States"]["Begin"].items() if name != "Next"} | {"End": True}
-    machine = month.variant(re.sub(r"\D", "", json.dumps(given)), {"StartAt": "Begin", "States": {"Begin": begin}})
-    run = month.runs(machine, given).ended()
-    assert run.output["run"] == {"month": expected, "dry_run": False}
+def test_the_month_is_that_of_the_scheduled_time(given: dict, expected: str | None, month: Month) -> None:
+    definition = month.definition()
+    begin = {name: value for name, value in definition["States"]["Begin"].items() if name != "Next"} | {"End": True}
+    name = "m" + re.sub(r"\D", "", json.dumps(given))
+    event = (
+        month.runs(month.variant(name, definition | {"States": {"Begin": begin}}), given).succeeded().result["event"]
+    )
+    rate = OPERATORS_LIMIT * 8 // 10
+    numbers = {"pass": 0, "concurrency": CONCURRENCY, "rate": rate}
+    flags = {"dry_run": False, "retry_rejected": False, "new_number": False}
+    assert event == {"month": expected} | numbers | flags
 
 
 def missing(schedule: str, timezone: str) -> Callable[[date, int], bool]:
-    """The alarm's expression, of a day in UTC and how many runs succeeded on it."""
-    script = "console.log(require('./deploy/bill-run')({schedule: process.argv[1]}, process.argv[2], {}).missing)"
+    """The alarm's expression, of a day in UTC and how many runs ended on it."""
+    script = "const options = {timezone: process.argv[2], limit: 50};"
+    script += "console.log(require('./deploy/bill-run')({schedule: process.argv[1]}, options).missing)"
     command = ["node", "--eval", script, schedule, timezone]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     (condition,) = re.fullmatch(r"IF\((.*), 1, 0\)", said.strip()).groups()
     python = condition.replace("DAY(days)", "day.day").replace("MONTH(days)", "day.month")
-    python = python.replace("FILL(succeeded, 0)", "succeeded").replace(" AND ", " and ").replace(" OR ", " or ")
-    return lambda day, succeeded: eval(python, {"day": day, "succeeded": succeeded})
+    python = python.replace("FILL(succeeded, 0) + FILL(failed, 0)", "ended").replace(" AND ", " and ")
+    python = python.replace(" OR ", " or ")
+    return lambda day, ended: eval(python, {"day": day, "ended": ended})
 
 
 @pytest.mark.parametrize("timezone", ["America/Los_Angeles", "UTC", "Asia/Tokyo", "Pacific/Auckland"])
@@ -266,9 +341,9 @@ def test_an_alarm_hears_of_a_month_without_a_run_and_of_no_other(day: int, hour:
     for takes in (timedelta(hours=12), timedelta(minutes=1)):
         ends = {(start + takes).date() for start in starts}
         for forgotten in (None, *range(12)):
-            succeeded = ends if forgotten is None else ends - {(starts[forgotten] + takes).date()}
+            ended = ends if forgotten is None else ends - {(starts[forgotten] + takes).date()}
             days = [date(2027, 1, 5) + timedelta(days=n) for n in range(360)]
-            breaches = [is_missing(day, day in succeeded) for day in days]
+            breaches = [is_missing(day, day in ended) for day in days]
             alarms = [days[n] for n in range(2, len(days)) if all(breaches[n - 2 : n + 1])]
             expected = [] if forgotten is None or starts[forgotten].date() < days[0] else [forgotten]
             late = [(alarm - starts[forgotten].date()).days for alarm in alarms] if expected else alarms
@@ -279,7 +354,7 @@ def test_an_alarm_hears_of_a_month_without_a_run_and_of_no_other(day: int, hour:
 # Months on the emulator.
 
 
-def test_a_month_with_faults_is_charged_once(month: Month, emulator: Emulator) -> None:
+def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, emulator: Emulator) -> None:
     subscriptions = month.subscriptions(ALL)
     faults = [
         *[status(500)] * 10,
@@ -289,23 +364,50 @@ def test_a_month_with_faults_is_charged_once(month: Month, emulator: Emulator) -
     ]
     random.shuffle(faults)
     # The first ones that are sent are refused; the others meet a fault now and then, some at a repeat.
-    for answer in [*[status(400)] * REFUSED, *(each for fault in faults for each in (fault, *["order"] * 5))]:
+    for answer in [*[status(402)] * REFUSED, *(each for fault in faults for each in (fault, *["order"] * 5))]:
         month.platform.answers_once(answer)
     mailbox = subscribed(emulator, month.stage.config["alarms"]["topic_arn"])
+    month.works_for(6)
 
-    run = month.starts().succeeded()
+    run, kills = month.starts(), Counter()
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(run.failed)
+        while not ended.done():
+            # Once more each time that some were charged since.
+            if kills.total() < 6 and len(month.taken_of(subscriptions)) > 100 * (kills.total() + 1):
+                function = "bill-run" if kills.total() % 2 else "charge"
+                kills[function] += kill(emulator, f"beer-club-monthly-{function}")
+            time.sleep(0.2)
+        ended.result()
+    assert kills["bill-run"] >= 2 and kills["charge"] >= 2
 
-    refused = run.output["refused"]
-    assert refused["order_rejected"] == REFUSED
-    assert run.output["listed"] == run.output["listed_again"] == ALL
-    assert run.output["charged"] + run.output["already_charged"] == ALL - REFUSED
-    assert sum(refused.values()) == REFUSED
-    assert run.output["unresolved"]["count"] == 0
-    assert len(month.charged(subscriptions)) == ALL - REFUSED
-    assert [name for name, _ in run.states()].count("Charge") == 3, "pages of 500"
-
+    eligible, charged, rejected, unknown, left = run.counts()
+    assert (eligible, rejected, left) == (ALL, REFUSED, 0)
+    assert charged + unknown == ALL - REFUSED
+    assert run.states().count("Charge") > 2, "it goes on from where it was"
+    assert set(run.result) == {
+        *("month", "dry_run", "stopped", "charged_now", "eligible", "charged", "rejected", "unknown", "left")
+    }
     (told,) = mailbox()
-    assert (told["Subject"], json.loads(told["Message"])) == (f"Bill run of {month.name}", run.output)
+    assert (told["Subject"], json.loads(told["Message"])) == (f"Bill run of {month.name}", run.result)
+    assert not [id for id in subscriptions if id in told["Message"]]
+
+    # A killed function's attempts are in flight until its deadline.
+    until_settled(month)
+    again = month.starts("beer-club-monthly-bill-run-retry-1").succeeded()
+    assert again.counts() == (ALL, ALL, 0, 0, 0)
+    assert month.charged() == set(subscriptions)
+    assert month.taken_of(subscriptions) == [f"{month.name}.{id}" for id in subscriptions]
+    # What a killed invocation charged is the ledger's, and is not in its count.
+    assert REFUSED <= again.result["charged_now"] <= REFUSED + unknown
+    (told,) = mailbox()
+    assert json.loads(told["Message"]) == again.result
+
+
+def until_settled(month: Month) -> None:
+    under_way = "select id from charge_attempt where state = 'in_flight' and deadline > clock_timestamp()"
+    while month.database.run(under_way):
+        time.sleep(0.1)
 
 
 def subscribed(emulator: Emulator, topic: str) -> Callable[[], list[dict]]:
@@ -317,43 +419,15 @@ def subscribed(emulator: Emulator, topic: str) -> Callable[[], list[dict]]:
     policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
     emulator.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    read = {"QueueUrl": queue, "WaitTimeSeconds": 5, "MaxNumberOfMessages": 10}
-    return lambda: [json.loads(message["Body"]) for message in sqs.receive_message(**read).get("Messages", [])]
 
+    def read() -> list[dict]:
+        options = {"QueueUrl": queue, "WaitTimeSeconds": 5, "MaxNumberOfMessages": 10}
+        messages = sqs.receive_message(**options).get("Messages", [])
+        for message in messages:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in messages]
 
-def test_two_at_once_charge_once(month: Month) -> None:
-    subscriptions = month.subscriptions(60)
-    both = [month.starts(), month.starts()]
-    for run in both:
-        run.succeeded()
-    assert sum(run.output["charged"] for run in both) == 60
-    assert sum(run.output["already_charged"] for run in both) == 60
-    assert month.charged(subscriptions) == subscriptions
-
-
-def test_a_second_execution_completes_what_killed_functions_left(month: Month, emulator: Emulator) -> None:
-    subscriptions, before = month.subscriptions(200), len(month.platform.orders())
-    first = month.starts()
-    kills = 0
-    with ThreadPoolExecutor() as pool:
-        ended = pool.submit(first.ended)
-        while not ended.done():
-            # Once more each time that some were sent since.
-            if kills < 5 and month.sent_since(before) > 30 * (kills + 1):
-                kills += kill(emulator, "beer-club-monthly-charge")
-            time.sleep(0.05)
-        ended.result()
-    assert kills == 5
-    if first.status == "FAILED":
-        left = first.result()["unresolved"]["ids"]
-        assert 0 < len(left) <= TOLERATED
-    # On AWS a child waits for as long as the answer says. Here it waits for less, and calls are still under way.
-    under_way = "select id from charge_attempt where state = 'in_flight' and deadline > clock_timestamp()"
-    while month.database.run(under_way):
-        time.sleep(0.1)
-    second = month.starts().succeeded()
-    assert second.output["charged"] + second.output["already_charged"] == 200
-    assert month.charged(subscriptions) == subscriptions
+    return read
 
 
 def kill(emulator: Emulator, function: str) -> int:
@@ -370,137 +444,93 @@ def kill(emulator: Emulator, function: str) -> int:
     return 0
 
 
-def test_a_platform_that_is_down_stops_the_run_and_a_second_execution_completes_it(month: Month) -> None:
-    subscriptions = month.subscriptions(TOLERATED + 10)
+def test_two_at_once_charge_once(month: Month) -> None:
+    subscriptions = month.subscriptions(60)
+    for run in [month.starts(), month.starts()]:
+        assert run.succeeded().counts() == (60, 60, 0, 0, 0)
+    assert month.charged() == set(subscriptions)
+    assert len(month.taken_of(subscriptions)) == 60
+
+
+def test_a_platform_that_is_down_stops_the_run_and_a_second_one_completes_it(month: Month) -> None:
+    subscriptions = month.subscriptions(MAX_FAILURES + 50)
+    before = len(month.platform.orders())
     month.platform.answers(status(503))
-    down = month.starts().ended()
-    assert (down.status, down.error) == ("FAILED", "States.ExceedToleratedFailureThreshold")
+    run = month.starts().failed()
+    assert run.result["stopped"] == "too_many_failures"
+    assert run.states()[-3:] == ["Report", "Is everybody charged", "Not everybody is charged"]
+    assert run.states().count("Charge") == 1
+    assert len({*month.platform.orders()[before:]}) < len(subscriptions)
+
     month.platform.answers("order")
-    month.starts().succeeded()
-    assert month.charged(subscriptions) == subscriptions
+    until_settled(month)
+    assert month.starts().succeeded().counts() == (len(subscriptions), len(subscriptions), 0, 0, 0)
+    assert month.charged() == set(subscriptions)
 
 
-def test_a_few_without_an_outcome_do_not_stop_the_others(month: Month) -> None:
-    subscriptions = month.subscriptions(TOLERATED - 10)
-    month.platform.answers(status(503))
-    run = month.starts().ended()
-    assert (run.status, run.error) == ("FAILED", "States.NoChoiceMatched")
-    assert sorted(run.result()["unresolved"]["ids"]) == subscriptions
-    assert month.charged(subscriptions) == [], "they are not taken, but may have been"
+def test_wrong_credentials_of_the_platform_stop_the_run_at_once(month: Month) -> None:
+    month.subscriptions(60)
+    before = len(month.platform.orders())
+    month.platform.answers(status(401))
+    assert month.starts().failed().result["stopped"] == "ecommerce_unauthorized"
+    assert len(month.platform.orders()) - before <= CONCURRENCY + 2
+
+    month.platform.answers("order")
+    assert month.starts().succeeded().counts() == (60, 60, 0, 0, 0)
 
 
 def test_a_dry_run_sends_nothing(month: Month) -> None:
-    subscriptions, before = month.subscriptions(510), len(month.platform.orders())
-    run = month.starts(dry_run=True).ended()
-    assert (run.status, run.output["listed"], run.output["charged"]) == ("SUCCEEDED", len(subscriptions), 0)
-    assert "Charge" not in [name for name, _ in run.states()]
-    assert month.sent_since(before) == 0
-    charged = {id for (id,) in month.database.run("select subscription_id from charge_attempt")}
-    assert charged.isdisjoint(subscriptions)
+    month.subscriptions(510)
+    before = len(month.platform.orders())
+    run = month.starts(dry_run=True).succeeded()
+    assert (run.counts(), run.result["dry_run"]) == ((510, 0, 0, 0, 510), True)
+    assert len(month.platform.orders()) == before
+    assert month.database.run("select id from charge_attempt") == []
 
 
 def test_another_month_charges_nobody(month: Month) -> None:
     month.subscriptions(3)
     before = len(month.platform.orders())
-    run = month.starts(month="2020-01").ended()
-    assert (run.status, run.error) == ("FAILED", "AnotherMonth")
-    assert month.sent_since(before) == 0
+    for dry_run in (False, True):
+        assert month.starts(month="2020-01", dry_run=dry_run).failed().result["stopped"] == "month_is_over"
+    assert len(month.platform.orders()) == before
 
 
-def test_an_id_that_cannot_be_in_a_request_id_is_left_for_the_command_line(month: Month) -> None:
-    form = "case when n % 2 = 0 then 'sendable-' else 'not/sendable %41 ' end || n || left(md5(random()::text), 9)"
-    month.subscriptions(6, form)
-    run = month.starts().ended()
-    assert run.status == "FAILED"
-    result = run.result()
-    assert (result["charged"], result["unresolved"]["count"], result["not_sendable"]["count"]) == (3, 0, 3)
-    assert all(id.startswith("not/sendable") for id in result["not_sendable"]["ids"])
+def test_a_run_that_was_stopped_begins_nothing_more_and_another_goes_on(month: Month) -> None:
+    subscriptions = month.subscriptions(300)
+    month.works_for(6)
+    run = month.starts()
+    while not month.taken_of(subscriptions):
+        time.sleep(0.1)
+    month.machines.stop_execution(executionArn=run.arn)
+    assert run.ended().status == "ABORTED"
+    month.works_for(WORKS_AT_MOST)
+    assert month.starts().succeeded().counts() == (300, 300, 0, 0, 0)
+    assert len(month.taken_of(subscriptions)) == 300
 
 
-def test_a_long_run_goes_on_in_another_execution(month: Month) -> None:
-    subscriptions = month.subscriptions(20)
-    short = json.loads(month.deployed()["definition"])
-    short["States"]["Begin"]["Output"]["reading"]["query"]["limit"] = "10"
-    (long,) = [c for c in short["States"]["What comes next"]["Choices"] if c["Variable"] == "$.pages"]
-    long["NumericGreaterThanEquals"] = 2
-    run = month.starts(machine=month.variant("short", short)).succeeded()
-    assert run.states()[-1][0] == "Go on in another execution"
-    assert (run.output["listed"], run.output["listed_again"], run.output["charged"]) == (20, 20, 20)
-    assert month.charged(subscriptions) == subscriptions
-
-
-# The command-line tool.
-
-
-def test_either_finishes_the_others_month(month: Month, tool: Path, tmp_path: Path) -> None:
-    subscriptions = month.subscriptions(30)
-    part, whole = str(tmp_path / "part"), str(tmp_path / "whole")
+def test_the_command_goes_on_where_the_machine_was_and_reports_the_same(
+    month: Month, tool: Path, operator: Credentials
+) -> None:
+    month.subscriptions(30)
+    refused = 3
+    for answer in [status(402)] * refused:
+        month.platform.answers_once(answer)
+    run = month.starts().failed()
+    keys = {"AWS_ACCESS_KEY_ID": operator.access_key, "AWS_SECRET_ACCESS_KEY": operator.secret_key}
+    environment = keys | {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
     def bill_run(*arguments: str) -> str:
-        done = subprocess.run([tool, *arguments], env=TOOL, capture_output=True, text=True, check=False)
+        command = [tool, *arguments, "--api", month.stage.url()]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    bill_run("plan", "--api", month.stage.url(), "--limit", "10", "--output", part)
-    bill_run("apply", part, "--yes")
-    run = month.starts().ended()
-    assert (run.output["charged"], run.output["already_charged"]) == (20, 10)
-    bill_run("plan", "--api", month.stage.url(), "--output", whole)
-    assert "30 charged before" in bill_run("apply", whole, "--yes")
-    assert month.charged(subscriptions) == subscriptions
-
-
-def test_the_tool_reports_an_execution(month: Month, tool: Path) -> None:
-    environment = TOOL | {"AWS_ENDPOINT_URL": month.stage.emulator.endpoint}
-
-    def report(run: Run, *options: str) -> str:
-        command = [tool, "report", "--execution", run.arn, *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return done.stdout if done.returncode == 0 else done.stderr
-
-    subscriptions = month.subscriptions(3)
-    month.platform.answers(status(503))
-    found = json.loads(report(month.starts().ended(), "--format", "json"))
-    counts = {name: found[name] for name in ("planned", "charged", "already_charged", "refused", "unknown", "left")}
-    assert counts == {"planned": 3, "charged": 0, "already_charged": 0, "refused": 0, "unknown": 3, "left": 0}
-    assert [line["subscription_id"] for line in found["subscriptions"]] == subscriptions
-    assert {line["request_id"] for line in found["subscriptions"]} == {f"{month.name}.{id}" for id in subscriptions}
-
-    month.platform.answers("order")
-    said = report(month.starts().ended())
-    assert f"{month.name}: 3 planned = " in said
-    assert said.endswith("+ 0 refused + 0 unknown + 0 left\n")
-    assert "in the state Another month" in report(month.starts(month="2020-01").ended())
-
-
-# What a redrive finds. The emulator has no count of redrives, so it is in the state here.
-
-
-def redriven(month: Month) -> dict:
-    return json.loads(month.deployed()["definition"].replace("$$.Execution.RedriveCount", "$.redriven"))
-
-
-def test_a_redrive_asks_about_the_unresolved_alone(month: Month) -> None:
-    subscriptions = month.subscriptions(20)
-    month.platform.answers(status(503))
-    failed = month.starts().ended()
-    month.platform.answers("order")
-    name, state = failed.states()[-1]
-    definition = redriven(month) | {"StartAt": name}
-    run = month.runs(month.variant("redriven", definition), state | {"redriven": 1}).succeeded()
-    assert [name for name, _ in run.states()].count("Charge") == 1
-    assert run.output["charged"] + run.output["already_charged"] == 20
-    assert run.output["unresolved"] == {"count": 0, "ids": []}
-    assert month.charged(subscriptions) == subscriptions
-
-
-def test_a_redriven_child_charges_again(month: Month) -> None:
-    (subscription,) = month.subscriptions(1)
-    child = redriven(month)["States"]["Charge"]["ItemProcessor"]
-    child = {"StartAt": "Unresolved until it is redriven", "States": child["States"]}
-    state = {"id": subscription, "month": month.name, "request_id": f"{month.name}.{subscription}", "tries": 8}
-    state |= {"redrives": 0, "pauses": [2]}
-    machine = month.variant("child", child)
-    run = month.runs(machine, state | {"redriven": 1}).ended()
-    assert run.output == {"id": subscription, "outcome": "charged"}
-    assert month.runs(machine, state | {"redriven": 0}).ended().error == "States.NoChoiceMatched"
+    found = json.loads(bill_run("report", "--format", "json"))
+    assert tuple(found[name] for name in ("eligible", "charged", "rejected", "unknown", "left")) == run.counts()
+    assert [each["upstream_status"] for each in found["subscriptions"] if each["state"] == "rejected"] == [
+        402
+    ] * refused
+    said = bill_run("charge", "--retry-rejected", "--yes")
+    assert "30 = 30 charged + 0 rejected + 0 unknown + 0 left" in said
+    assert month.starts().succeeded().result["charged_now"] == 0

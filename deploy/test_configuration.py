@@ -54,6 +54,11 @@ def database(**changes: object) -> dict:
         (GOOD | {"bill_run": {"schedule": "cron(0 6 31 * ? *)"}}, "must be cron(<minute> <hour> <day> * ? *) with"),
         (GOOD | {"bill_run": {"schedule": "rate(1 day)"}}, "`bill_run.schedule` must be cron("),
         (GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "concurrency": 0}}, "`bill_run.concurrency` must be a"),
+        (GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "rate": 0}}, "`bill_run.rate` must be a number of req"),
+        (
+            GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "retries": ["cron(0 6 31 * ? *)"]}},
+            "`bill_run.retries.0` must be cron(<minute> <hour> <day> * ? *) with a day from 1 to 26",
+        ),
         (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
         (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),
         (

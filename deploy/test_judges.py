@@ -8,13 +8,13 @@ import yaml
 from package import Package
 from processes import ROOT
 
-# What is only there if the configuration asks for it: the access log and the network.
+# What is only there if the configuration asks for it: the access log.
 CONFIG = yaml.safe_load((ROOT / "deploy/checkov.yaml").read_text(encoding="utf-8"))
-OPTIONAL = ("CKV_AWS_76", "CKV_AWS_117")
+OPTIONAL = ("CKV_AWS_76",)
 OPTIONAL_FOR_CFN_LINT = ("ES2000",)
 # Rules of cfn-lint-serverless that do not hold here: the schedule's next call counts again what a failed one did not
 # (ES4000, ES1007), and an alarm that cannot be mailed is in CloudWatch nevertheless (ES7000). A bill run's executions
-# are not traced: there are as many as subscriptions, and each has its history (WS5000). The framework makes a method
+# are not traced: one a month, and it has its history (WS5000). The framework makes a method
 # depend on an authorizer that the method refers to anyway (W3005).
 SKIPPED = ("ES1007", "ES4000", "ES7000", "WS5000", "W3005")
 
