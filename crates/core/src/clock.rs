@@ -45,10 +45,6 @@ impl Budget {
         Self::new(left.saturating_sub(TO_ANSWER))
     }
 
-    pub fn total(&self) -> Duration {
-        self.total
-    }
-
     pub fn left(&self) -> Duration {
         self.total.saturating_sub(self.stopwatch.elapsed())
     }

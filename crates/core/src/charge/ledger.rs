@@ -22,10 +22,12 @@ pub struct Claim {
     subscription_id: SubscriptionId,
     request_id: RequestId,
     timezone: Tz,
-    /// From the claim to the attempt's deadline, after which nothing is sent and the attempt counts as unknown.
-    until_deadline: Duration,
-    /// Whether there is time to call out. If not, nothing is claimed.
-    may_call_out: bool,
+    /// What is left to call out when the database is asked, which may have taken long to connect to.
+    call_out: Budget,
+    /// With less than this to call out, nothing is claimed.
+    shortest_call_out: Duration,
+    /// Kept after calling out. At the end of both is the attempt's deadline, from which on it counts as unknown.
+    to_settle: Duration,
     /// Which the caller says; in another one, nothing is claimed.
     expected_month: Option<BillingMonth>,
 }
@@ -35,12 +37,23 @@ impl Claim {
         subscription_id: SubscriptionId,
         request_id: RequestId,
         timezone: Tz,
-        until_deadline: Duration,
-        may_call_out: bool,
+        call_out: Budget,
+        shortest_call_out: Duration,
+        to_settle: Duration,
         expected_month: Option<BillingMonth>,
     ) -> Self {
         let (attempt_id, token) = (Uuid::new_v4(), Uuid::new_v4());
-        Self { attempt_id, token, subscription_id, request_id, timezone, until_deadline, may_call_out, expected_month }
+        Self {
+            attempt_id,
+            token,
+            subscription_id,
+            request_id,
+            timezone,
+            call_out,
+            shortest_call_out,
+            to_settle,
+            expected_month,
+        }
     }
 
     /// Identifies this call as the holder of the attempt.
@@ -90,6 +103,7 @@ impl Query for Claim {
     type Answer = Claimed;
 
     async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Claimed> {
+        let call_out = self.call_out.left();
         let row = sqlx::query!(
             r#"select verdict as "verdict!", held_attempt_id, held_request_id, billing_month,
                    customer_store_id, store_sku, charged_at, platform_order, retry_after
@@ -102,8 +116,8 @@ impl Query for Claim {
             self.attempt_id,
             self.token,
             self.timezone.name(),
-            self.until_deadline.as_secs_f64(),
-            self.may_call_out,
+            (call_out + self.to_settle).as_secs_f64(),
+            call_out >= self.shortest_call_out,
             self.expected_month.map(BillingMonth::first_day),
             time.left().as_secs_f64()
         )

@@ -21,7 +21,7 @@ use crate::{
 
 /// Time that is kept after calling out: to settle, on a new connection if need be.
 const TO_SETTLE: Duration = Duration::from_secs(4);
-/// A call-out begins only with this much time, or with the configured timeout if that is less.
+/// A call-out begins only with this much time, or with half of the configured timeout if that is less.
 const SHORTEST_CALL_OUT: Duration = Duration::from_secs(2);
 
 /// What the charge function keeps from one request to the next.
@@ -68,8 +68,9 @@ impl Charging {
             subscription_id,
             request_id,
             self.timezone,
-            call_out.total() + TO_SETTLE,
-            call_out.total() >= SHORTEST_CALL_OUT.min(self.platform.timeout()),
+            call_out,
+            SHORTEST_CALL_OUT.min(self.platform.timeout() / 2),
+            TO_SETTLE,
             expected_month,
         );
 
