@@ -367,7 +367,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     for answer in [*[status(402)] * REFUSED, *(each for fault in faults for each in (fault, *["order"] * 5))]:
         month.platform.answers_once(answer)
     mailbox = subscribed(emulator, month.stage.config["alarms"]["topic_arn"])
-    month.works_for(6)
+    month.works_for(3)
 
     run, kills = month.starts(), Counter()
     with ThreadPoolExecutor() as pool:
@@ -384,7 +384,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     eligible, charged, rejected, unknown, left = run.counts()
     assert (eligible, rejected, left) == (ALL, REFUSED, 0)
     assert charged + unknown == ALL - REFUSED
-    assert run.states().count("Charge") > 2, "it goes on from where it was"
+    assert run.states().count("Charge") > 1, "it goes on from where it was"
     assert set(run.result) == {
         *("month", "dry_run", "stopped", "charged_now", "eligible", "charged", "rejected", "unknown", "left")
     }
