@@ -367,7 +367,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     for answer in [*[status(402)] * REFUSED, *(each for fault in faults for each in (fault, *["order"] * 5))]:
         month.platform.answers_once(answer)
     mailbox = subscribed(emulator, month.stage.config["alarms"]["topic_arn"])
-    month.works_for(3)
+    month.works_for(6)
 
     run, kills = month.starts(), Counter()
     with ThreadPoolExecutor() as pool:
@@ -382,8 +382,8 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     assert kills["bill-run"] >= 2 and kills["charge"] >= 2
 
     eligible, charged, rejected, unknown, left = run.counts()
-    assert (eligible, rejected, left) == (ALL, REFUSED, 0)
-    assert charged + unknown == ALL - REFUSED
+    # Some may be left where an invocation ended.
+    assert (eligible, rejected, charged + unknown + left) == (ALL, REFUSED, ALL - REFUSED)
     assert run.states().count("Charge") > 1, "it goes on from where it was"
     assert set(run.result) == {
         *("month", "dry_run", "stopped", "charged_now", "eligible", "charged", "rejected", "unknown", "left")
@@ -394,12 +394,13 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
 
     # A killed function's attempts are in flight until its deadline.
     until_settled(month)
+    month.works_for(WORKS_AT_MOST)
     again = month.starts("beer-club-monthly-bill-run-retry-1").succeeded()
     assert again.counts() == (ALL, ALL, 0, 0, 0)
     assert month.charged() == set(subscriptions)
     assert month.taken_of(subscriptions) == [f"{month.name}.{id}" for id in subscriptions]
     # What a killed invocation charged is the ledger's, and is not in its count.
-    assert REFUSED <= again.result["charged_now"] <= REFUSED + unknown
+    assert REFUSED <= again.result["charged_now"] <= REFUSED + unknown + left
     (told,) = mailbox()
     assert json.loads(told["Message"]) == again.result
 
