@@ -28,9 +28,9 @@ def status_is_in_the_calendar(_: HookContext, case: Case) -> bool:
     try:
         begin = date.fromisoformat(case.body["effect_date"][:10]) if case.body.get("effect_date") else date.today()
         begin + timedelta(days=int(pause.get("interval") or 0)) + day
-        if "until" in pause:
+        if pause.get("until"):
             return date.fromisoformat(pause["until"][:10]) > begin + 2 * day
-        if "skip" in pause:
+        if pause.get("skip"):
             return date.today() + day < date.fromisoformat(f"{pause['skip']}-01") < date(9999, 12, 1)
     except (ValueError, OverflowError):
         return False
