@@ -45,10 +45,12 @@ create function record_status(
         entry_id constant varchar := status_entry_id(change_id, is_skip, 0);
         return_entry_id constant varchar := status_entry_id(change_id, is_skip, 1);
         recorded_at timestamp;
+        last_date timestamp;
         ends timestamp;
         history subscription_status_history[];
         change subscription_status_history[];
         timeline subscription_status_history[];
+        corrections subscription_status_history[] := '{}';
     begin
         -- The changes of one subscription happen one after the other.
         perform require_read_committed();
@@ -62,29 +64,30 @@ create function record_status(
             return;
         end if;
 
-        -- An earlier call of the same request may have written the rows.
-        select entry.effect_date into effective_from from subscription_status_history entry where id = entry_id;
-        if found then
+        -- This call comes after those that it has seen. A call that began a moment later may have been faster. An earlier call
+        -- of the same request may have written the rows.
+        select
+            greatest(
+                moment,
+                max(entry.effect_date) filter (
+                    where entry.create_date < moment + interval '1 second' and entry.effect_date <= entry.create_date
+                )
+            ),
+            greatest(
+                moment,
+                max(entry.create_date) filter (where entry.create_date < moment + interval '1 second')
+                    + interval '1 microsecond'
+            ),
+            max(entry.effect_date),
+            max(entry.effect_date) filter (where id = entry_id),
+            max(entry.effect_date) filter (where id = return_entry_id)
+        into moment, recorded_at, last_date, effective_from, automatic_return
+        from subscription_status_history entry
+        where entry.subscription_id collate "C" = record_status.subscription_id and entry.effect_date is not null;
+        if effective_from is not null then
             verdict := 'recorded';
-            select entry.effect_date into automatic_return from subscription_status_history entry where id = return_entry_id;
             return;
         end if;
-
-        history := array(
-            select row(
-                entry.id, entry.subscription_id, entry.status_id, entry.effect_date, entry.create_date, entry.details
-            )::subscription_status_history
-            from subscription_status_history entry
-            where entry.subscription_id collate "C" = record_status.subscription_id and entry.effect_date is not null
-            order by entry.effect_date, entry.create_date nulls first, entry.id collate "C"
-        );
-        -- This call comes after those that it has seen. A call that began a moment later may have been faster.
-        select
-            greatest(moment, max(entry.effect_date) filter (where entry.effect_date <= entry.create_date)),
-            greatest(moment, max(entry.create_date) + interval '1 microsecond')
-        into moment, recorded_at
-        from unnest(history) entry
-        where entry.create_date < moment + interval '1 second';
 
         effective_from := case
             when is_skip then greatest(first_moment(skipped_month, billing_timezone), moment)
@@ -123,32 +126,58 @@ create function record_status(
         end if;
 
         automatic_return := ends;
-        if is_skip then
-            timeline := status_timeline(history, effective_from);
-            if not exists (select from unnest(timeline) entry where entry.status_id = 1 and entry.effect_date < ends) then
-                verdict := 'nothing_to_skip';
-                return;
-            end if;
-            -- The subscription returns if it would be ACTIVE then without this pause.
-            automatic_return := case when (
-                select entry.status_id = 1 from unnest(timeline) entry
-                where entry.effect_date <= ends
-                order by entry.effect_date desc
+        -- After the last entry, or after an activation if it is a pause with an end, nothing else is to be considered.
+        if is_skip
+            or last_date > effective_from
+            or ends is not null and (
+                select status_id = 1 and not is_automatic_return(status_id, details)
+                from subscription_status_history entry
+                where entry.subscription_id collate "C" = record_status.subscription_id and entry.effect_date = last_date
+                order by entry.effect_date desc, entry.create_date desc nulls last, entry.id collate "C" desc
                 limit 1
-            ) then ends end;
+            ) is not true
+        then
+            history := array(
+                select row(
+                    entry.id, entry.subscription_id, entry.status_id, entry.effect_date, entry.create_date, entry.details
+                )::subscription_status_history
+                from subscription_status_history entry
+                where entry.subscription_id collate "C" = record_status.subscription_id and entry.effect_date is not null
+                order by entry.effect_date, entry.create_date nulls first, entry.id collate "C"
+            );
+            if is_skip then
+                timeline := status_timeline(history, effective_from);
+                if not exists (
+                    select from unnest(timeline) entry where entry.status_id = 1 and entry.effect_date < ends
+                ) then
+                    verdict := 'nothing_to_skip';
+                    return;
+                end if;
+                -- The subscription returns if it would be ACTIVE then without this pause.
+                automatic_return := case when status_at(timeline, ends) = 1 then ends end;
+            end if;
+            change := array(
+                select row(
+                    entry.id, record_status.subscription_id, entry.status_id, entry.effect_date, recorded_at, entry.details
+                )::subscription_status_history
+                from (values
+                    (entry_id, record_status.status_id, effective_from, record_status.details),
+                    (return_entry_id, 1, automatic_return, automatic_return_details())
+                ) entry (id, status_id, effect_date, details)
+                where entry.effect_date is not null
+            );
+            corrections := status_corrections(history, change, billing_timezone);
         end if;
 
-        change := array(
-            select row(entry.id, record_status.subscription_id, entry.status_id, entry.effect_date, recorded_at, entry.details)
-                ::subscription_status_history
-            from (values
-                (entry_id, record_status.status_id, effective_from, record_status.details),
-                (return_entry_id, 1, automatic_return, automatic_return_details())
-            ) entry (id, status_id, effect_date, details)
-            where entry.effect_date is not null
-        );
-        insert into subscription_status_history
-        select * from unnest(change || status_corrections(history, change, billing_timezone));
+        insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
+        select entry.id, record_status.subscription_id, entry.status_id, entry.effect_date, recorded_at, entry.details
+        from (values
+            (entry_id, record_status.status_id, effective_from, record_status.details),
+            (return_entry_id, 1, automatic_return, automatic_return_details())
+        ) entry (id, status_id, effect_date, details)
+        where entry.effect_date is not null
+        union all
+        select id, subscription_id, status_id, effect_date, create_date, details from unnest(corrections);
         verdict := 'recorded';
         perform give_up_after(seconds);
     end

@@ -38,12 +38,10 @@ create function status_corrections(
         old_actual subscription_status_history[];
         old_wanted subscription_status_history[];
     begin
-        -- The last entry decides about all that comes, unless the change is a pause over something else than ACTIVE.
+        -- A pause after an activation, if nothing comes later, is what the customer means.
         if history[cardinality(history)].effect_date <= since
-            and (
-                cardinality(change) = 1 and not is_skip(change[1].id)
-                or history[cardinality(history)].status_id = 1 and (status_timeline(history, since))[1].status_id = 1
-            )
+            and history[cardinality(history)].status_id = 1
+            and (status_timeline(history, since))[1].status_id = 1
         then
             return corrections;
         end if;

@@ -179,9 +179,18 @@ impl<'a> Run<'a> {
     }
 
     async fn pass(&self, pass: u8, after: Option<&str>) {
-        let charge = async |planned: anyhow::Result<Planned>| {
-            let charged = match planned {
-                Ok(planned) => self.charge(planned).await,
+        // One begins after the other, in the order of the list, so that a later invocation can go on after the last one.
+        let begin = async |planned: anyhow::Result<Planned>| {
+            let planned = planned?;
+            let turn = if is_sendable(&planned.id) { self.turn(0).await } else { None };
+            if turn.is_some() {
+                self.so_far.borrow_mut().begun = Some(planned.id.clone());
+            }
+            Ok((planned, turn))
+        };
+        let charge = async |begun: anyhow::Result<(Planned, Option<SemaphorePermit<'_>>)>| {
+            let charged = match begun {
+                Ok((planned, turn)) => self.charge(planned, turn).await,
                 Err(error) => Err(error),
             };
             match charged {
@@ -196,11 +205,20 @@ impl<'a> Run<'a> {
             }
         };
         let planned = self.planned(pass, after).take_until(self.is_to_end(0));
-        planned.map(charge).buffer_unordered(usize::from(self.options.concurrency) + WAITING).collect().await
+        planned
+            .then(begin)
+            .map(charge)
+            .buffer_unordered(usize::from(self.options.concurrency) + WAITING)
+            .collect()
+            .await
     }
 
-    /// Whether it is charged.
-    async fn charge(&self, Planned { id, mut request_id, is_first }: Planned) -> anyhow::Result<bool> {
+    /// Charges a subscription whose first turn has come, if there is one. Returns true if it is charged.
+    async fn charge(
+        &self,
+        Planned { id, mut request_id, is_first }: Planned,
+        mut turn: Option<SemaphorePermit<'_>>,
+    ) -> anyhow::Result<bool> {
         let leave = |code: String| {
             self.so_far.borrow_mut().codes.insert(code);
             Ok(false)
@@ -210,10 +228,10 @@ impl<'a> Run<'a> {
         }
         let mut sent = 0;
         loop {
-            let Some(turn) = self.turn(sent).await else { return Ok(false) };
-            if sent == 0 {
-                self.so_far.borrow_mut().begun = Some(id.clone());
+            if sent > 0 {
+                turn = self.turn(sent).await;
             }
+            let Some(turn) = turn.take() else { return Ok(false) };
             let reply = self.client.charge(&id, &request_id, &self.month).await?;
             self.judge(&reply, is_first && sent == 0).await;
             drop(turn);
@@ -235,8 +253,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits for the right to send one request; none, if no further one is to be sent. The first come first, so the
-    /// subscriptions are begun in the order of the list.
+    /// Waits for the right to send one request; none, if no further one is to be sent.
     async fn turn(&self, sending: u32) -> Option<SemaphorePermit<'_>> {
         let turn = async {
             drop(self.question.lock().await);

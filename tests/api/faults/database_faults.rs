@@ -142,7 +142,8 @@ async fn a_call_that_gives_up_on_a_lock_leaves_nothing_behind() {
     let scene = Scene::new().await;
     let lock = scene.locked("select from subscription for update").await;
     let event = Call::charge(&scene.subscription, "o").event();
-    scene.environment.invoke(event, Duration::from_secs(7)).await.refuses(503, "database_unavailable");
+    // It waits until the time that is left is too short to call out.
+    scene.environment.invoke(event, Duration::from_secs(7)).await.refuses(503, "ecommerce_unavailable");
     // Its last statement may still wait for the lock, and would get it.
     scene.wire.cut();
     let sessions = format!("select count(*) from {SESSIONS} and query like '%claim_charge%'");
