@@ -58,7 +58,7 @@ impl Front {
             }
             functions.insert(function, Idle::new(environments));
         }
-        let router = Router::new().fallback(answer).with_state((Functions::new(functions), api.sql.clone()));
+        let router = Router::new().fallback(answer).with_state(Functions::new(functions));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -72,36 +72,14 @@ impl Drop for Front {
     }
 }
 
-async fn answer(State((functions, sql)): State<(Functions, sqlx::PgPool)>, request: Request) -> Response {
+async fn answer(State(functions): State<Functions>, request: Request) -> Response {
     let path = request.uri().path();
-    if path == "/charge" {
-        let query = request.uri().query().unwrap();
-        let q: HashMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let states = q.get("state").map_or("in_flight,unknown,charged,rejected,not_sent", |s| s).replace(',', "','");
-        let text: String = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-            "with l as (select *, row_number() over (partition by subscription_id order by live desc, claimed_at desc) n from charge_ledger
-               where billing_month = '{0}-01' and not orphaned)
-             select json_build_object('month', '{0}', 'counts', (select json_build_object('charged', count(*) filter (where state='charged'),
-               'in_flight', count(*) filter (where state='in_flight'), 'unknown', count(*) filter (where state='unknown'),
-               'rejected', count(*) filter (where state='rejected'), 'not_sent', count(*) filter (where state='not_sent')) from l where n = 1),
-              'charges', coalesce((select json_agg(to_json(l) order by subscription_id collate \"C\", claimed_at, id) from l where state in ('{states}')), '[]'))::text", q["month"]))).fetch_one(&sql).await.unwrap();
-        return Response::new(Body::from(text));
-    }
-    let is_due = request.uri().query().is_some_and(|q| q.contains("due=true"));
     let mut call = if request.method() == Method::GET { Call::get(path) } else { Call::post(path, ().into()) };
     call.body = None;
     call.query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
     // A gateway's invocation goes on when its caller is gone.
     let invocation = tokio::spawn(async move { functions[call.function()].answer(&call).await });
-    let mut answer = invocation.await.unwrap();
-    if is_due && answer.status == 200 {
-        let month = &answer.headers["billing-month"];
-        let charged: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select subscription_id from charge_ledger where state = 'charged' and not orphaned and billing_month = '{month}-01'"))).fetch_all(&sql).await.unwrap();
-        answer.body.as_array_mut().unwrap().retain(|id| !charged.iter().any(|c| c == id.as_str().unwrap()));
-        if let Some(link) = answer.headers.get_mut("link") {
-            *link = link.replace("<?", "<?due=true&");
-        }
-    }
+    let answer = invocation.await.unwrap();
     let mut response = Response::builder().status(u16::try_from(answer.status).unwrap());
     for name in ["content-type", "retry-after", "link", "billing-month"] {
         if let Some(value) = answer.headers.get(name) {
