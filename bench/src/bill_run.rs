@@ -114,7 +114,7 @@ async fn charge(State(state): State<Arc<Pages>>, Path((id, request_id)): Path<(S
     }))
 }
 
-/// Lets a run charge so many. The time until the first one, charges per second, and the most memory in MB.
+/// Lets a run charge this number. Returns the time until the first one, charges per second, and the most memory in MB.
 async fn measure(api: &Api, concurrency: u32, count: usize) -> (Duration, f64, f64) {
     // dev/bench.py builds both with one command.
     let binary = std::env::current_exe().expect("this program").with_file_name("bill-run");

@@ -84,7 +84,7 @@ struct ChargeArguments {
     yes: bool,
 }
 
-/// Says how each subscription stands, whoever charged the month
+/// Says how each subscription stands, no matter who charged the month
 #[derive(Args)]
 struct ReportArguments {
     #[command(flatten)]
@@ -100,7 +100,7 @@ struct ReportArguments {
 #[error("{0}")]
 struct UsageError(String);
 
-/// How it ends, as the shell is told.
+/// The exit status.
 #[derive(Clone, Copy)]
 pub enum Exit {
     Complete = 0,

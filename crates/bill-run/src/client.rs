@@ -171,7 +171,7 @@ impl Client {
         }
     }
 
-    /// Whether the requests after a refused one are signed, and that one was not.
+    /// True if a request was refused because it was not signed, and the later ones are.
     async fn signs_from_now_on(&self) -> Result<bool, NotAuthorized> {
         if self.credentials.is_some() || self.signer.initialized() {
             return Ok(false);

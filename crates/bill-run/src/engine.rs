@@ -29,7 +29,7 @@ const MAX_FAILURES: NonZeroU32 = NonZeroU32::new(100).expect("not 0");
 /// Subscriptions that wait to be repeated while others are charged.
 const WAITING: usize = 1000;
 
-/// How a run goes about it. These are options of the command, and members of the function's event.
+/// Options of the command, and members of the function's event.
 #[derive(Args, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -57,7 +57,7 @@ impl Default for Options {
     }
 }
 
-/// How far a run is: in this pass, after this subscription.
+/// A run's place: in this pass, after this subscription.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Place {
@@ -313,11 +313,11 @@ impl<'a> Run<'a> {
     }
 
     async fn halted(&self) {
-        // An error says that there is no sender, and this is the sender.
+        // It fails only without a sender, and this is the sender.
         let _ = self.halt.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Waits until no further request is to be sent for a subscription that has had so many.
+    /// Waits until a subscription for which `sent` requests were sent gets no further one.
     async fn is_to_end(&self, sent: u32) {
         match self.until {
             Some((begin, send)) => tokio::select! {

@@ -1,4 +1,4 @@
-//! How a month stands, as the API says: the due list and the ledger, side by side.
+//! The due list and the ledger of a month, side by side, as the API gives them.
 
 use std::{fmt, pin::pin};
 
@@ -14,7 +14,7 @@ use crate::{
     rules,
 };
 
-/// How a subscription's month stands; the ledger's words, and one for those that it does not have.
+/// The state of a subscription's month: the ledger's words, and one for a subscription that it does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]

@@ -1,4 +1,4 @@
-//! How a month stands, a line for each subscription, from the ledger alone.
+//! The report of a month: a line for each subscription, from the ledger alone.
 
 use std::{
     io::{self, Write},

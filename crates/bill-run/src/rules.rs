@@ -9,10 +9,10 @@ use uuid::Uuid;
 pub const REPEATS: u32 = 8;
 /// Subscriptions in a row, after whose `ecommerce_unauthorized` nobody else is charged either.
 const UNAUTHORIZED: u32 = 3;
-/// When to repeat what had no answer, or a `retry-after` that is no number of seconds.
+/// The wait before a call is repeated that had no answer, or a `retry-after` that is no number of seconds.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What came back from a call.
+/// The answer to a call, or its absence.
 #[derive(Debug)]
 pub enum Reply {
     Answer {
@@ -24,7 +24,7 @@ pub enum Reply {
     Lost(String),
 }
 
-/// What is read of a problem. Any other body is an empty one.
+/// The parts of a problem that are read. Any other body counts as an empty one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Problem {
@@ -99,7 +99,7 @@ pub fn retry_after(header: &str) -> Duration {
     header.trim().parse().map_or(SOON, Duration::from_secs)
 }
 
-/// What went wrong since the last charge.
+/// The failures since the last charge.
 #[derive(Debug, Default)]
 pub struct Failures {
     pub in_a_row: u32,

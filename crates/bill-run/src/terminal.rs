@@ -1,4 +1,4 @@
-//! What a person sees: a bar on a terminal, else a line now and then. Nothing fails because nobody can read it.
+//! The progress that a person sees: a bar on a terminal, else a line now and then. Nothing fails because nobody can read it.
 
 use std::{
     convert::Infallible,

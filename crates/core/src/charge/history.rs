@@ -1,4 +1,4 @@
-//! How the months of a subscription stand, for its customer.
+//! The months of a subscription and the state of each, for its customer.
 
 use serde::Serialize;
 use sqlx::PgConnection;
