@@ -89,7 +89,7 @@ fn not_charged() -> String {
     }
 }
 
-/// Shows how far it is with so many, as long as it is polled.
+/// Shows the progress among this number, as long as it is polled.
 pub async fn show_progress(count: u64) -> Infallible {
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| _ = write!(out, "{:.0}", state.per_sec());
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -164,7 +164,7 @@ pub fn page(json: String, next: Option<&[(&str, String)]>) -> Result<Reply, Erro
     with_header(reply, LINK, &format!("<?{}>; rel=\"next\"", query.join("&")))
 }
 
-/// How many bytes this JSON takes in a function's answer, where it is a JSON string.
+/// The bytes that this JSON takes in a function's answer, where it is a JSON string.
 pub(crate) fn size_in_answer(json: &[u8]) -> usize {
     json.len() + json.iter().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }

@@ -22,7 +22,7 @@ pub struct Claim {
     subscription_id: SubscriptionId,
     request_id: RequestId,
     timezone: Tz,
-    /// What is left to call out when the database is asked, which may have taken long to connect to.
+    /// The time to call out. It also runs while the database is waited for.
     call_out: Budget,
     /// With less than this to call out, nothing is claimed.
     shortest_call_out: Duration,
@@ -149,7 +149,7 @@ pub struct Settlement<'a> {
     pub upstream_status: Option<u16>,
     /// The platform's JSON.
     pub order: Option<&'a str>,
-    /// What the platform said when it refused: JSON.
+    /// The platform's words when it refused, as JSON.
     pub upstream_answer: Option<&'a str>,
 }
 

@@ -25,7 +25,7 @@ pub const LONGEST_PAGE: u32 = 10_000;
 const USUAL_PAGE: u32 = 1000;
 const LARGEST_PAGE: usize = 4_000_000;
 
-/// Which part of which month's attempts.
+/// A part of a month's attempts.
 pub struct MonthPage {
     /// The current month if there is none.
     pub month: Option<BillingMonth>,

@@ -219,7 +219,7 @@ async fn read(mut response: Response, budget: Budget) -> Answer {
             let (body, is_whole) = body(&mut response, LARGEST_ORDER, budget).await;
             (is_whole.then(|| order(&body)).flatten(), None)
         }
-        // What turned the caller away is for the operators.
+        // Kept for the operators, also where the platform turned the caller away.
         ChargeState::Rejected | ChargeState::NotSent => {
             let (body, _) = body(&mut response, LARGEST_UPSTREAM_ANSWER, budget).await;
             (None, upstream_answer(&body))

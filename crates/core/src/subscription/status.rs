@@ -12,7 +12,7 @@ use crate::{
     model::{BillingMonth, CustomerId, Days, Details, Moment, Status, SubscriptionId, When},
 };
 
-/// What the status function keeps from one request to the next.
+/// The state that the status function keeps between requests.
 pub struct StatusState {
     pub api: CustomerApi,
     /// The time zone in which a day and a month begin.
