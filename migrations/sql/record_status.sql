@@ -18,8 +18,8 @@ create function record_status(
     skipped_month date,
     billing_timezone text,
     change_id varchar,
-    -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. A change counts once, whatever it
-    -- records.
+    -- The most entries of the subscription in 24 hours, by create_date, and the most changes that are scheduled; no limit, if
+    -- null. A pause counts once with its return.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,
@@ -109,16 +109,28 @@ create function record_status(
         end if;
 
         if changes_per_day is not null then
-            -- Another change is possible when this one is a day old.
+            -- Another change is possible when this entry is a day old. A return counts with its pause. Corrections count too:
+            -- each scheduled entry can need one at every change.
             select ceil(extract(epoch from entry.create_date + interval '1 day' - moment)) into retry_after
             from subscription_status_history entry
             where entry.subscription_id collate "C" = record_status.subscription_id
                 and entry.create_date > moment - interval '1 day'
-                and not is_automatic_return(entry.status_id, entry.details)
-                and not is_correction(entry.id)
+                and (not is_automatic_return(entry.status_id, entry.details) or is_correction(entry.id))
             order by entry.create_date desc
             offset changes_per_day - 1
             limit 1;
+            -- An immediate change without an end schedules nothing.
+            if not found and greatest(effective_from, ends) > moment then
+                select ceil(extract(epoch from least(max(entry.effect_date) - moment, interval '1 day'))) into retry_after
+                from subscription_status_history entry
+                where entry.subscription_id collate "C" = record_status.subscription_id
+                    and entry.effect_date > moment
+                    and not is_correction(entry.id)
+                group by entry.create_date
+                order by max(entry.effect_date) desc
+                offset changes_per_day - 1
+                limit 1;
+            end if;
             if found then
                 verdict := 'too_many_changes';
                 return;
