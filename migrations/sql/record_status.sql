@@ -113,7 +113,7 @@ create function record_status(
             select ceil(extract(epoch from entry.create_date + interval '1 day' - moment)) into retry_after
             from subscription_status_history entry
             where entry.subscription_id collate "C" = record_status.subscription_id
-                and entry.create_date > moment - interval '1 day'
+                and entry.create_date > moment - interval '1 day' and entry.create_date < moment + interval '1 second'
                 and not is_automatic_return(entry.status_id, entry.details)
                 and not is_correction(entry.id)
             order by entry.create_date desc

@@ -1,8 +1,15 @@
--- Subscriptions with their status now and their next one: the one with this id, or all of a customer. With both, the one
--- with this id if it is that customer's.
+-- Subscriptions with their status now and their next one: the one with this id, or a page of a customer's, by create_date and
+-- id. With both, the one with this id if it is that customer's.
 create function subscriptions(
     subscription_id varchar,
     customer_id varchar,
+    -- Of a customer's, those after this position; from the first one on, if after_id is null.
+    after_create_date timestamp,
+    after_id varchar,
+    -- At most this number; all, if null.
+    at_most integer,
+    -- The page ends early, with the first one after those that take more bytes than this.
+    enough_bytes integer,
     -- After this time nobody waits for the answer.
     seconds double precision
 )
@@ -31,12 +38,20 @@ create function subscriptions(
         moment constant timestamp := utc_now();
         ids varchar[] := array[subscriptions.subscription_id];
         last_date timestamp;
+        bytes bigint := 0;
     begin
         if subscriptions.subscription_id is null then
             ids := array(
                 select id from subscription
                 where customer_store_id = subscriptions.customer_id
-                order by create_date nulls first, id collate "C"
+                    and (
+                        after_id is null
+                        or (coalesce(iso_moment(create_date), '-infinity'), id collate "C")
+                            > (coalesce(after_create_date, '-infinity'), after_id)
+                    )
+                -- Nulls first. A date that is not shown is one.
+                order by coalesce(iso_moment(create_date), '-infinity'), id collate "C"
+                limit at_most
             );
         end if;
         foreach id in array ids loop
@@ -83,6 +98,9 @@ create function subscriptions(
                 limit 1;
             end if;
             return next;
+            exit when bytes > enough_bytes;
+            -- The names and the braces take 100.
+            bytes := bytes + 100 + octet_length(concat(id, customer_store_id));
             perform give_up_after(seconds);
         end loop;
     end
