@@ -8,8 +8,6 @@ create function subscriptions(
     after_id varchar,
     -- At most this number; all, if null.
     at_most integer,
-    -- The page ends early, with the first one after those that take more bytes than this.
-    enough_bytes integer,
     -- After this time nobody waits for the answer.
     seconds double precision
 )
@@ -38,7 +36,6 @@ create function subscriptions(
         moment constant timestamp := utc_now();
         ids varchar[] := array[subscriptions.subscription_id];
         last_date timestamp;
-        bytes bigint := 0;
     begin
         if subscriptions.subscription_id is null then
             ids := array(
@@ -98,9 +95,6 @@ create function subscriptions(
                 limit 1;
             end if;
             return next;
-            exit when bytes > enough_bytes;
-            -- The names and the braces take 100.
-            bytes := bytes + 100 + octet_length(concat(id, customer_store_id));
             perform give_up_after(seconds);
         end loop;
     end

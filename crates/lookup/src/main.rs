@@ -92,7 +92,7 @@ fn month_page(request: &Request) -> Result<MonthPage, Error> {
 fn customer_page(request: &Request, caller: Caller) -> Result<CustomerPage, Error> {
     Ok(CustomerPage {
         customer: customer(caller, http::query(request, "customer_id"))?,
-        limit: http::limit(request, subscription::LONGEST_PAGE_OF_CUSTOMER)?,
+        limit: http::limit(request, CustomerPage::LONGEST)?,
         after: http::query(request, "after").as_deref().map(subscription::Position::parse).transpose()?,
     })
 }

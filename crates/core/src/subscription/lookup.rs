@@ -14,7 +14,7 @@ use crate::{
     page::{LARGEST_BODY, Page},
 };
 
-pub const LONGEST_PAGE: u32 = 10_000;
+const USUAL_PAGE: u32 = 1000;
 
 /// A subscription with its current status. Others write the approved tables too, so most of it may be missing.
 #[derive(Serialize)]
@@ -61,9 +61,17 @@ pub struct Subscriptions {
 }
 
 impl CustomerPage {
+    /// The highest limit.
+    pub const LONGEST: u32 = 10_000;
+
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(USUAL_PAGE)
+    }
+
+    /// The page, which also ends before it is too large for an answer.
     pub async fn read(&self, database: &Database, time: Budget) -> Result<Subscriptions, Error> {
         let lookup = Lookup { subscription_id: None, customer_id: Some(&self.customer), page: Some(self) };
-        let Page { json, last } = Page::of(database.ask(&lookup, time).await?, self.limit, LARGEST_BODY)?;
+        let Page { json, last } = Page::of(database.ask(&lookup, time).await?, Some(self.limit()), LARGEST_BODY)?;
         Ok(Subscriptions {
             json,
             next_after: last.map(|Subscription { create_date, id, .. }| Position { create_date, id }),
@@ -116,15 +124,14 @@ impl Query for Lookup<'_> {
                    next_status_id, next_effect_date
                from subscriptions(
                    subscription_id => $1, customer_id => $2, after_create_date => $3, after_id => $4, at_most => $5,
-                   enough_bytes => $6, seconds => $7
+                   seconds => $6
                )"#,
             self.subscription_id.map(SubscriptionId::as_str),
             self.customer_id.map(CustomerId::as_str),
             after.and_then(|after| after.create_date).map(Moment::naive),
             after.map(|after| after.id.as_str()),
             // One more than asked for tells whether more remain.
-            self.page.and_then(|page| page.limit).and_then(|limit| i32::try_from(limit + 1).ok()),
-            LARGEST_BODY as i32,
+            self.page.and_then(|page| i32::try_from(page.limit() + 1).ok()),
             time.left().as_secs_f64()
         )
         .fetch_all(connection)

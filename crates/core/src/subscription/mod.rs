@@ -6,6 +6,6 @@ mod status;
 mod subscribe;
 
 pub use eligible::{Eligible, EligiblePage, LONGEST_PAGE, Listing};
-pub use lookup::{CustomerPage, LONGEST_PAGE as LONGEST_PAGE_OF_CUSTOMER, Position, Subscription, Subscriptions};
+pub use lookup::{CustomerPage, Position, Subscription, Subscriptions};
 pub use status::{PauseEnd, Recorded, StatusChange, StatusState};
 pub use subscribe::NewSubscription;
