@@ -35,7 +35,7 @@ pub enum Error {
     AlreadySubscribed { subscription_id: Option<String> },
     #[error("The subscription is not active in this month.")]
     NothingToSkip,
-    #[error("The subscription was changed too often in the last 24 hours. Nothing was recorded.")]
+    #[error("The subscription has too many changes in 24 hours, or too many that are scheduled. Nothing was recorded.")]
     TooManyChanges { retry_after: u64 },
     #[error("The call's month is another than the one that was asked for. Nothing was sent.")]
     MonthMismatch { month: String },
