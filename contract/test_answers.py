@@ -241,9 +241,7 @@ PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("subscribe", 409, "club_not_active"): asking(lambda _: subscribe_case(club=2)),
     ("subscribe", 409, "already_subscribed"): already_subscribed,
     ("status", 400, "invalid_request"): asking(lambda world: status_case(world.subscription(), status_id=4)),
-    ("status", 413, "too_large"): asking(
-        lambda world: status_case(world.subscription(), status_id=1, note=TOO_LONG)
-    ),
+    ("status", 413, "too_large"): asking(lambda world: status_case(world.subscription(), status_id=1, note=TOO_LONG)),
     ("status", 429, "too_many_changes"): too_many_changes,
     ("status", 404, "subscription_not_found"): asking(lambda _: status_case("nobody", status_id=1)),
     ("status", 409, "nothing_to_skip"): asking(
