@@ -119,6 +119,7 @@ def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Pac
         headers = {key.rsplit(".", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
         assert headers["Access-Control-Allow-Origin"] == f"'{origin}'"
         assert headers["Content-Type"] == "'application/problem+json'"
+        assert headers["X-Content-Type-Options"] == "'nosniff'"
         problem = json.loads(answer["ResponseTemplates"]["application/json"])
         assert problem["instance"] == "urn:uuid:$context.requestId"
         assert str(problem.get("status", "")) == answer.get("StatusCode", "")

@@ -18,8 +18,8 @@ create function record_status(
     skipped_month date,
     billing_timezone text,
     change_id varchar,
-    -- The most entries of the subscription in 24 hours, by create_date, and the most changes that are scheduled; no limit, if
-    -- null. A pause counts once with its return.
+    -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. A change counts once, whatever it
+    -- records, but all of them together record at most twice as many entries. With a limit, at most 100 dates are scheduled.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,
@@ -109,29 +109,34 @@ create function record_status(
         end if;
 
         if changes_per_day is not null then
-            -- Another change is possible when this entry is a day old. A return counts with its pause. Corrections count too:
-            -- each scheduled entry can need one at every change.
-            select ceil(extract(epoch from entry.create_date + interval '1 day' - moment)) into retry_after
-            from subscription_status_history entry
-            where entry.subscription_id collate "C" = record_status.subscription_id
-                and entry.create_date > moment - interval '1 day'
-                and (not is_automatic_return(entry.status_id, entry.details) or is_correction(entry.id))
-            order by entry.create_date desc
-            offset changes_per_day - 1
-            limit 1;
-            -- An immediate change without an end schedules nothing.
-            if not found and greatest(effective_from, ends) > moment then
-                select ceil(extract(epoch from least(max(entry.effect_date) - moment, interval '1 day'))) into retry_after
-                from subscription_status_history entry
-                where entry.subscription_id collate "C" = record_status.subscription_id
-                    and entry.effect_date > moment
-                    and not is_correction(entry.id)
-                group by entry.create_date
-                order by max(entry.effect_date) desc
-                offset changes_per_day - 1
-                limit 1;
+            -- Another change is possible when this one is a day old.
+            select ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)) into retry_after
+            from (
+                select create_date, row_number() over latest as entries, count(*) filter (where is_change) over latest as changes
+                from (
+                    select id, create_date,
+                        not is_automatic_return(status_id, details) and not is_correction(id) as is_change
+                    from subscription_status_history entry
+                    where entry.subscription_id collate "C" = record_status.subscription_id
+                        and create_date > moment - interval '1 day' and create_date < moment + interval '1 second'
+                ) entry
+                window latest as (order by create_date desc, id)
+            ) entry
+            where changes >= changes_per_day or entries >= 2 * changes_per_day;
+            -- Each scheduled date can need a correction by every later change. A change of one of the dates adds none.
+            if retry_after is null and effective_from > moment then
+                select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after
+                from (
+                    select distinct entry.effect_date
+                    from subscription_status_history entry
+                    where entry.subscription_id collate "C" = record_status.subscription_id
+                        and entry.effect_date > moment and entry.effect_date < '10000-01-01'
+                    order by entry.effect_date
+                    limit 100
+                ) scheduled
+                having count(*) = 100 and not bool_or(scheduled.effect_date = effective_from);
             end if;
-            if found then
+            if retry_after is not null then
                 verdict := 'too_many_changes';
                 return;
             end if;

@@ -10,6 +10,7 @@
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
+//! | `CHANGES_PER_DAY` | `changes_per_day`; 0: no limit | no limit; 100 if a file is read and the scope is neither `dev` nor `local` |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
 //! | `CUSTOMER_CLAIM` | `customers.claim` | `sub` if `customers.authorization` is `cognito` or `lambda` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
@@ -34,12 +35,16 @@ use thiserror::Error;
 use crate::secrets::{Reference, Secret};
 
 const MODEL: &str = "model_config.json";
+/// The scope of a developer's machine.
+const LOCAL: &str = "local";
 const DEFAULT_PORT: u16 = 5432;
 /// After a burst of calls to one function, a burst to another waits this long for connections. If it is shorter than
 /// calls take in an overload, reconnecting adds to it.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A session needs some time for its first statement. After an hour, firewalls have dropped the connection.
 const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
+/// Of a closed stage.
+const DEFAULT_CHANGES_PER_DAY: i32 = 100;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_TIMEOUT_MS: u64 = 60_000;
 
@@ -60,6 +65,7 @@ pub enum ConfigError {
 struct File {
     database: Option<DatabaseBlock>,
     ecommerce: Option<EcommerceBlock>,
+    changes_per_day: Option<Value>,
     billing_timezone: Option<String>,
     cors_allow_origin: Option<String>,
     customers: Option<CustomersBlock>,
@@ -113,18 +119,18 @@ pub struct EcommerceSettings {
 }
 
 pub struct Settings {
-    /// Whether the database's certificate is verified by default.
-    production: bool,
+    /// Whether this is `dev` or a developer's machine. Every other scope is closed, whatever its name.
+    is_open: bool,
     file_name: String,
     file: Option<File>,
 }
 
 impl Settings {
     pub fn load() -> Result<Self, ConfigError> {
-        let scope = variable("SCOPE").or_else(|| variable("scope")).unwrap_or_else(|| "local".to_owned());
+        let scope = variable("SCOPE").or_else(|| variable("scope")).unwrap_or_else(|| LOCAL.to_owned());
         let file_name = format!("{scope}_config.json");
         let file = read(&file_name)?;
-        Ok(Self { production: scope == "prod", file_name, file })
+        Ok(Self { is_open: [LOCAL, "dev"].contains(&&*scope), file_name, file })
     }
 
     pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
@@ -158,8 +164,8 @@ impl Settings {
             .or(unset.then_some(DEFAULT_PORT))
             .ok_or_else(|| wrong(format!("`database.db_port` in {}", self.file_name), "a port number"))?;
         let ssl_mode = match database.sslmode.as_deref().filter(|mode| !mode.is_empty()) {
-            None if self.production => PgSslMode::VerifyFull,
-            None => PgSslMode::Prefer,
+            None if self.is_open => PgSslMode::Prefer,
+            None => PgSslMode::VerifyFull,
             Some(mode) => mode.parse().map_err(|_| {
                 wrong(
                     format!("`database.sslmode` in {}", self.file_name),
@@ -259,6 +265,19 @@ impl Settings {
             api_secret: header("ECOMMERCE_API_SECRET", find("ECOMMERCE_API_SECRET", "api_secret", &block.api_secret)?)?,
             timeout,
         })
+    }
+
+    /// The most changes of a subscription in 24 hours, if there is a limit.
+    pub fn changes_per_day(&self) -> Result<Option<i32>, ConfigError> {
+        let in_file = || self.file.as_ref()?.changes_per_day.clone();
+        let Some(value) = variable("CHANGES_PER_DAY").map(Value::from).or_else(in_file) else {
+            let deployed = variable("DATABASE_URL").is_some();
+            return Ok(Some(DEFAULT_CHANGES_PER_DAY).filter(|_| !self.is_open && !deployed));
+        };
+        let limit = number(&value)
+            .and_then(|limit| i32::try_from(limit).ok())
+            .ok_or_else(|| wrong("CHANGES_PER_DAY (`changes_per_day`)", "0, or a number of changes"))?;
+        Ok(Some(limit).filter(|limit| *limit > 0))
     }
 
     /// Where the billing month begins and ends.

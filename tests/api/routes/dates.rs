@@ -324,6 +324,23 @@ async fn a_change_that_waits_for_another_builds_on_it() {
 }
 
 #[tokio::test]
+async fn the_limit_counts_a_call_once_whatever_it_records() {
+    let (api, subscription) = at("UTC", "2026-11-20T14:05Z").await;
+    accepted(&api, &subscription, skip("2027-01")).await;
+    accepted(&api, &subscription, json!({ "status_id": 3 })).await;
+    assert_eq!(api.ask::<i64>("select count(*) from subscription_status_history").await, 1 + 2 + 2);
+    for (limit, verdict) in [(3, "recorded"), (3, "too_many_changes"), (4, "recorded"), (4, "too_many_changes")] {
+        let answer: String = api
+            .ask(&format!(
+                "select verdict from record_status('{subscription}', null, 2, null, null, null, null, null, null, null,
+                    'UTC', gen_random_uuid()::text, {limit}, 60)"
+            ))
+            .await;
+        assert_eq!(answer, verdict, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_call_finds_its_own_rows() {
     let (api, subscription) = at("UTC", "2026-11-20T14:05Z").await;
     accepted(&api, &subscription, skip("2027-01")).await;

@@ -41,61 +41,6 @@ async fn a_subscription_takes_so_many_changes_in_24_hours() {
 }
 
 #[tokio::test]
-async fn a_subscription_has_so_many_changes_to_come() {
-    let api = Api::start().await;
-    let club = api.club().await;
-    api.run(&format!("insert into subscription values ('s', {club}, 'c')")).await;
-    api.run("insert into subscription_status_history values ('x', 's', 1, '2026-11-01', '2026-11-01')").await;
-    let record = async |day: u32, entry: &str, what: &str| -> (String, Option<i32>) {
-        api.set_clock(&format!("timestamptz '2026-11-{day}T{day}:00Z'")).await;
-        let call = format!(
-            "select verdict, retry_after
-             from record_status('s', null, {what}, null, 'UTC', '{entry}0000000-0000-4000-8000-000000000000', 3, 60)"
-        );
-        sqlx::query_as(AssertSqlSafe(call)).fetch_one(&api.sql).await.unwrap()
-    };
-    let pause = |from: &str, days: &str| format!("3, '{from}', null, null, {days}, null, null");
-    let recorded = || ("recorded".to_owned(), None);
-    let activate = "1, '2026-11-12 18:00', null, null, null, null, null";
-    assert_eq!(record(10, "a", activate).await, recorded());
-    assert_eq!(record(10, "b", &pause("2027-01-01", "10")).await, recorded());
-    // A pause that lasts is a change to come, too.
-    assert_eq!(record(10, "c", &pause("2026-11-10 09:00", "90")).await, recorded());
-
-    // The first of them comes on the 12th.
-    let too_many = |seconds| ("too_many_changes".to_owned(), Some(seconds));
-    assert_eq!(record(11, "d", &pause("2027-02-01", "null")).await, too_many(24 * 3600));
-    assert_eq!(record(12, "d", &pause("2026-11-12 12:00", "30")).await, too_many(6 * 3600));
-    // Who changes the status now, for good, never waits for that.
-    assert_eq!(record(12, "d", "2, null, null, null, null, null, null").await, recorded());
-    assert_eq!(record(13, "e", &pause("2027-02-01", "null")).await, recorded());
-}
-
-#[tokio::test]
-async fn the_limit_counts_each_entry_that_a_change_needs() {
-    let api = Api::start().await;
-    let club = api.club().await;
-    api.run(&format!("insert into subscription values ('s', {club}, 'c')")).await;
-    api.run("insert into subscription_status_history values ('x', 's', 1, '2026-11-01', '2026-11-01')").await;
-    let record = async |day: u32, status: u32, from: &str, days: &str| -> (String, i64) {
-        api.set_clock(&format!("timestamptz '2026-11-{day}T10:00Z'")).await;
-        let call = format!(
-            "select verdict from record_status('s', null, {status}, {from}, null, null, {days}, null, null, null, 'UTC',
-             gen_random_uuid()::text, 4, 60)"
-        );
-        let verdict = sqlx::query_scalar(AssertSqlSafe(call)).fetch_one(&api.sql).await.unwrap();
-        (verdict, api.ask("select count(*) from subscription_status_history").await)
-    };
-    for (month, entries) in [(1, 3), (2, 5), (3, 7)] {
-        assert_eq!(record(10, 3, &format!("'2027-0{month}-01'"), "10").await, ("recorded".to_owned(), entries));
-    }
-    // An open pause outlasts the three returns, so each of them is followed by a pause.
-    assert_eq!(record(12, 3, "null", "null").await, ("recorded".to_owned(), 11));
-    assert_eq!(record(12, 1, "null", "null").await, ("too_many_changes".to_owned(), 11));
-    assert_eq!(record(13, 1, "null", "null").await.0, "recorded");
-}
-
-#[tokio::test]
 async fn calls_at_the_same_time_share_the_limit() {
     let api = Api::start().await;
     let club = api.club().await;
