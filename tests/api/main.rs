@@ -3,6 +3,7 @@
 // A failed unwrap is a failed test, in a helper as well.
 #![allow(clippy::unwrap_used)]
 
+mod attacks;
 mod faults;
 mod recovery;
 mod routes;
