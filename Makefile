@@ -1,8 +1,9 @@
-# run, bill-run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds.
+# run, bill-run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds;
+# requirements pins the Python packages.
 PYTHON := .venv/bin/python
 WITH_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale bill-run
+.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale bill-run requirements
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
@@ -54,15 +55,17 @@ check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/ins
 		contract/node_modules/.package-lock.json $(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
 	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
+# Every file that pip takes has a digest in the requirements.
+PIP_OPTIONS := --quiet --disable-pip-version-check --require-hashes
 .venv/installed: requirements.txt
 	@echo "packages: installing $< into .venv"
 	@python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@.venv/bin/pip install $(PIP_OPTIONS) -r requirements.txt
 	@touch $@
 
 deploy/.venv/%/installed: deploy/requirements/%.txt
 	python3 -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(@D)/bin/pip install $(PIP_OPTIONS) -r $<
 	touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json
@@ -71,7 +74,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 contract/.venv/installed: contract/requirements.txt
 	python3 -m venv contract/.venv
-	contract/.venv/bin/pip install --quiet --disable-pip-version-check -r contract/requirements.txt
+	contract/.venv/bin/pip install $(PIP_OPTIONS) -r contract/requirements.txt
 	touch $@
 
 contract/node_modules/.package-lock.json: contract/package.json contract/package-lock.json
@@ -95,3 +98,12 @@ bill-run:
 # Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed
 	$(PYTHON) dev/scale.py
+
+# Pins what each requirements.in names and all that it needs, with the digests of every file of each release. A version
+# stays until its line is deleted. Root's packages run on Python 3.10 or later, the checks' on 3.11 or later.
+COMPILE := deploy/.venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+	--custom-compile-command 'make requirements'
+requirements: deploy/.venv/uv/installed
+	$(COMPILE) --python-version 3.10 requirements.in --output-file requirements.txt
+	$(foreach checks,contract/requirements $(basename $(wildcard deploy/requirements/*.in)), \
+		$(COMPILE) --python-version 3.11 $(checks).in --output-file $(checks).txt &&) true

@@ -131,7 +131,9 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
     published = emulator.client("lambda").publish_layer_version(
         LayerName="parameters-and-secrets", Content={"ZipFile": content.getvalue()}
     )
-    config["database"] |= database.block | {"db_password": f"{password['ARN']}:password::"}
+    user = config["database"]["functions_user"]
+    database.run(f"drop role if exists {user}; create role {user} login")
+    config["database"] |= database.block | {"functions_password": f"{password['ARN']}:password::"}
     config["ecommerce"] |= ecommerce
     config["secrets_extension_arn"] = published["LayerVersionArn"]
     # The stage `shop` authenticates customers.

@@ -1,10 +1,12 @@
 'use strict';
 
 const fs = require('fs');
+const net = require('net');
 const path = require('path');
 const Ajv = require('ajv');
 const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
+const timeZones = require('./time-zones.json');
 const billRun = require('./bill-run');
 
 const MODEL = 'model_config.json';
@@ -39,7 +41,11 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
 
   const { database, vpc, alarms, operators = {}, customers = {} } = config;
   const ecommerce = platform();
-  const ofDatabase = [database.db_password || ''].filter(isReference);
+  /** The functions' login. Alembic's is always the first of the two. */
+  const [user, password] = database.functions_user
+    ? [database.functions_user, database.functions_password]
+    : [database.db_user, database.db_password];
+  const ofDatabase = [password || ''].filter(isReference);
   const ofPlatform = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
   for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn, config.web_acl_arn]) {
     if (arn && arn.split(':')[3] !== region) fail(`${name} has an ARN of ${arn.split(':')[3]}, and this is ${region}`);
@@ -159,18 +165,26 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   }
 
   function databaseUrl() {
-    const { db_user, db_password, db_host, db_port, db_name, sslrootcert } = database;
-    const password = db_password ? `:${encodeURIComponent(db_password)}` : '';
-    const server = `${encodeURIComponent(db_host)}:${db_port || 5432}/${encodeURIComponent(db_name)}`;
+    const { db_host, db_port, db_name, sslrootcert } = database;
+    const secret = password ? `:${encodeURIComponent(password)}` : '';
+    if (net.isIPv6(db_host) && db_host.includes('%')) fail(`${name}: \`database.db_host\` cannot have a zone`);
+    const host = net.isIPv6(db_host) ? `[${db_host}]` : encodeURIComponent(db_host);
+    const server = `${host}:${db_port || 5432}/${encodeURIComponent(db_name)}`;
     const sslmode = database.sslmode || (production ? 'verify-full' : 'prefer');
+    if (sslmode === 'verify-ca' && !sslrootcert) {
+      fail(`${name}: \`database.sslmode\` verify-ca needs \`database.sslrootcert\`; verify-full does not`);
+    }
+    if (sslmode !== 'verify-full' && sslrootcert === 'system') {
+      fail(`${name}: \`database.sslmode\` must be verify-full if \`database.sslrootcert\` is system`);
+    }
     const authorities = sslrootcert ? `&sslrootcert=${encodeURIComponent(sslrootcert)}` : '';
-    return `postgresql://${encodeURIComponent(db_user)}${password}@${server}?sslmode=${sslmode}${authorities}`;
+    return `postgresql://${encodeURIComponent(user)}${secret}@${server}?sslmode=${sslmode}${authorities}`;
   }
 
   /** It goes into the package under the path that it has here, so that path serves Alembic and the functions. */
   function certificate() {
     const file = database.sslrootcert;
-    if (!file) return null;
+    if (!file || file === 'system') return null;
     let content;
     try {
       content = fs.readFileSync(path.join(root, file), 'utf8');
@@ -208,14 +222,13 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     return found;
   }
 
+  /** The functions know these zones, by these very names. */
   function timezone() {
     const timeZone = config.billing_timezone || 'UTC';
-    try {
-      new Intl.DateTimeFormat('en', { timeZone });
-    } catch {
-      fail(`${name}: \`billing_timezone\` must be ${schema.properties.billing_timezone.description}`);
-    }
-    return timeZone;
+    if (timeZones.includes(timeZone)) return timeZone;
+    const meant = timeZones.find((zone) => zone.toLowerCase() === timeZone.toLowerCase());
+    const expected = meant || schema.properties.billing_timezone.description;
+    return fail(`${name}: \`billing_timezone\` must be ${expected}`);
   }
 
   function statements(references) {

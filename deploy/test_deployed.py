@@ -209,11 +209,11 @@ def test_the_schedule_counts_unresolved_charges(
 
 
 def test_secrets_are_read_where_they_are_kept(stage: Stage, emulator: Emulator) -> None:
-    assert bool(stage.config["database"].get("db_password")) == (stage.name == "prod")
+    assert bool(stage.config["database"].get("functions_password")) == (stage.name == "prod")
     read = {name.rsplit("/", 1)[-1] for name in emulator.secrets_read}
     if stage.name == "prod":
         assert {"api_key", "api_secret"} < read
-        assert stage.config["database"]["db_password"].removesuffix(":password::") in emulator.secrets_read
+        assert stage.config["database"]["functions_password"].removesuffix(":password::") in emulator.secrets_read
     else:
         assert read == set()
 

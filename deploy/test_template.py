@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from urllib.parse import quote
 
 import pytest
 from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route
@@ -195,7 +196,7 @@ def test_charges_settings_are_the_models(dev: Package) -> None:
     model = json.loads((ROOT / "model_config.json").read_text())["ecommerce"]
     password = "example%3A%20%25%26%2F%3F%23%5B%5D%40"
     assert dev.function("charge")["Environment"]["Variables"] == {
-        "DATABASE_URL": f"postgresql://beer%40club:{password}@dev.example.com:5432/beer%20club?sslmode=prefer",
+        "DATABASE_URL": f"postgresql://beer%40club:{password}@[2001:db8::1]:5432/beer%20club?sslmode=prefer",
         "CORS_ALLOW_ORIGIN": "*",
         "ECOMMERCE_BASE_URL": model["base_url"],
         "ECOMMERCE_API_KEY": model["api_key"],
@@ -225,7 +226,8 @@ def test_no_secret_stands_outside_a_functions_environment(dev: Package) -> None:
 def test_the_database_is_verified_and_its_password_is_a_reference(prod: Package) -> None:
     url = prod.function("charge")["Environment"]["Variables"]["DATABASE_URL"]
     assert "sslmode=verify-full&sslrootcert=deploy%2Fexample%2Froot.pem" in url
-    assert ":arn%3Aaws%3Asecretsmanager%3A" in url
+    password = prod.config["database"]["functions_password"]
+    assert url.startswith(f"postgresql://beer_club_functions:{quote(password, safe='')}@")
 
 
 def test_zero_as_the_databases_idle_timeout_reaches_the_functions(prod: Package) -> None:
@@ -251,7 +253,7 @@ def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str
 
 
 def test_charge_alone_may_read_the_platforms_secrets(prod: Package) -> None:
-    password = prod.config["database"]["db_password"].removesuffix(":password::")
+    password = prod.config["database"]["functions_password"].removesuffix(":password::")
     parameters = sorted(prod.config["ecommerce"][key] for key in ("api_key", "api_secret"))
     all_may = {"secretsmanager:GetSecretValue": [password], "kms:Decrypt": [prod.config["secrets_kms_key_arn"]]}
     for role, may in {

@@ -54,19 +54,22 @@ def connect(scope: str, path: Path, database: dict) -> Connection:
     except (TypeError, ValueError):
         raise CommandError(f"{path.name}: `database.db_port` is not a number") from None
     host = database["db_host"]
-    sslmode = database.get("sslmode") or ("verify-full" if scope == "prod" else "prefer")
+    sslrootcert = database.get("sslrootcert")
+    # People reach a server in many ways, so only this scope is strict by itself.
+    is_strict = scope == "prod" or sslrootcert == "system"
+    sslmode = database.get("sslmode") or ("verify-full" if is_strict else "prefer")
     if sslmode not in SSL_MODES:
         raise CommandError(f"{path.name}: `database.sslmode` must be one of {', '.join(SSL_MODES)}")
     parameters = {"sslmode": sslmode}
-    if database.get("sslrootcert"):
-        parameters["sslrootcert"] = str(ROOT / database["sslrootcert"])
-    elif sslmode == "verify-full":
+    if sslrootcert and sslrootcert != "system":
+        parameters["sslrootcert"] = str(ROOT / sslrootcert)
+    elif sslrootcert or sslmode == "verify-full":
         # The public authorities, as for the functions. The wheel's libpq looks for them where it was built.
         parameters["sslrootcert"] = "system"
         paths = ssl.get_default_verify_paths()
-        for variable, path in ((paths.openssl_cafile_env, paths.cafile), (paths.openssl_capath_env, paths.capath)):
-            if path:
-                os.environ.setdefault(variable, path)
+        for variable, place in ((paths.openssl_cafile_env, paths.cafile), (paths.openssl_capath_env, paths.capath)):
+            if place:
+                os.environ.setdefault(variable, place)
     password = database.get("db_password") or None
     if password is not None and str(password).startswith("arn:"):
         password = os.environ.get("PGPASSWORD")
@@ -127,6 +130,35 @@ def require_usable(connection: Connection, path: Path, timezone: object) -> None
     connection.rollback()
 
 
+# What gives rights to a role, and a function that shows who has them.
+GRANTS = {"grant_to_functions": "subscribe", "grant_to_operators": "resolve_charge"}
+
+
+def granted(connection: Connection, path: Path, functions_user: str | None) -> list[tuple[str, str]]:
+    """Who has rights before an upgrade, and the functions' role, which is to have them."""
+    roles = connection.exec_driver_sql(
+        """
+        select proname, rolname from pg_proc, aclexplode(proacl) acl join pg_roles on pg_roles.oid = grantee
+        where pronamespace = current_schema()::regnamespace and proname = any(%s) and grantee <> proowner
+        """,
+        (list(GRANTS.values()),),
+    ).all()
+    if functions_user:
+        if not connection.exec_driver_sql("select 1 from pg_roles where rolname = %s", (functions_user,)).all():
+            raise CommandError(f"the database of {path.name} has no role {functions_user}: create it first")
+        roles.append((GRANTS["grant_to_functions"], functions_user))
+    connection.rollback()
+    return sorted({(grant, role) for grant, shows in GRANTS.items() for function, role in roles if function == shows})
+
+
+def grant_again(connection: Connection, rights: list[tuple[str, str]]) -> None:
+    """A function that is new, or was made again, has no rights yet."""
+    for grant, role in rights:
+        if connection.exec_driver_sql("select to_regproc(%s)", (grant,)).scalar():
+            connection.exec_driver_sql(f"select {grant}(%s)", (role,))
+    connection.commit()
+
+
 def run_migrations() -> None:
     arguments = context.get_x_argument(as_dictionary=True)
     scope = arguments.get("scope", "local")
@@ -137,13 +169,16 @@ def run_migrations() -> None:
         options = context.get_context().opts
         if not options.get("dont_mutate"):
             wait_for_others(connection)
+        rights = []
         if options["fn"].__name__ == "upgrade":
             timezone = os.environ.get("BILLING_TIMEZONE") or config.get("billing_timezone")
             require_usable(connection, path, "UTC" if timezone is None else timezone)
+            rights = granted(connection, path, config["database"].get("functions_user"))
         with context.begin_transaction():
             if arguments.get("sources") == "same":
                 sources.require_same(context.get_context(), context.script, digests)
             context.run_migrations()
+        grant_again(connection, rights)
 
 
 def print_migrations() -> None:

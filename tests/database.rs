@@ -11,15 +11,16 @@ pub fn socket(url: &Url) -> PathBuf {
     Path::new(&folder(url)).join(".s.PGSQL.5432")
 }
 
-fn folder(url: &Url) -> String {
+/// The folder of that socket.
+pub fn folder(url: &Url) -> String {
     let folder = percent_decode_str(url.host_str().expect("a folder"));
     folder.decode_utf8().expect("a folder in UTF-8").into_owned()
 }
 
-/// The same database at a port, with these connection parameters.
+/// The same database at a port, with these connection parameters. The host may be the folder of a socket.
 pub fn at(url: &Url, host: &str, port: u16, parameters: &str) -> Url {
     let mut url = url.clone();
-    url.set_host(Some(host)).expect("a host");
+    url.set_host(Some(&host.replace('/', "%2F"))).expect("a host");
     url.set_port(Some(port)).expect("a port");
     url.set_query(Some(parameters));
     url

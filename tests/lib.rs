@@ -76,7 +76,12 @@ impl Api {
     pub async fn move_to(&mut self, database_url: &Url) {
         self.sql = pool(database_url).await;
         self.database_url = database_url.clone();
-        self.settings.insert("DATABASE_URL".to_owned(), database_url.to_string());
+        self.set(&[("DATABASE_URL", database_url.as_str())]).await;
+    }
+
+    /// Changes settings of the functions, in the environments that start from now on.
+    pub async fn set(&mut self, settings: &[(&str, &str)]) {
+        self.settings.extend(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         self.environments.lock().await.clear();
     }
 

@@ -4,7 +4,8 @@
 //! | --- | --- | --- |
 //! | `SCOPE` or `scope` | names the file | `local` |
 //! | `DATABASE_URL` | `database`: `db_user`, `db_password`, `db_host`, `db_port`, `db_name` | port 5432 |
-//! | its `sslmode`, `sslrootcert` | `database`: `sslmode`, `sslrootcert` (a file) | `prefer`; `verify-full` if the scope is `prod` |
+//! | its user and password | `database`: `functions_user`, `functions_password` | `db_user`, `db_password` |
+//! | its `sslmode`, `sslrootcert` | `database`: `sslmode`, `sslrootcert` (a file, or `system`) | `verify-full`; `prefer` in the scopes `dev` and `local` |
 //! | `DATABASE_IDLE_TIMEOUT_MS` | `database.idle_timeout_ms`; 0: never | 3000 |
 //! | `ECOMMERCE_BASE_URL` | `ecommerce.base_url` | |
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
@@ -29,7 +30,10 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{
+    ConnectOptions,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 use thiserror::Error;
 
 use crate::secrets::{Reference, Secret};
@@ -76,6 +80,9 @@ struct File {
 struct DatabaseBlock {
     db_user: String,
     db_password: Option<SecretString>,
+    /// The functions' login, if it is not the owner's.
+    functions_user: String,
+    functions_password: Option<SecretString>,
     db_host: String,
     db_port: Value,
     db_name: String,
@@ -135,15 +142,7 @@ impl Settings {
 
     pub fn database(&self) -> Result<DatabaseSettings, ConfigError> {
         if let Some(url) = variable("DATABASE_URL") {
-            // The parser's reason may quote the URL, password included, so it is dropped.
-            let schemes = ["postgresql://", "postgres://"];
-            let options = if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse().ok() } else { None };
-            let malformed = || wrong("DATABASE_URL", "postgresql://user:password@host:port/name");
-            let options: PgConnectOptions = options.ok_or_else(malformed)?;
-            let password = Url::parse(&url)
-                .ok()
-                .and_then(|url| Some(percent_decode_str(url.password()?).decode_utf8_lossy().into_owned()));
-            return self.with_password(options, password.as_deref(), "DATABASE_URL's password");
+            return self.database_of_url(&url);
         }
         let missing =
             |problem: String| ConfigError::Missing { variable: "DATABASE_URL", file: self.file_name.clone(), problem };
@@ -158,32 +157,93 @@ impl Settings {
                 return Err(missing(format!("has no `database.{key}`")));
             }
         }
+        let functions_password = database.functions_password.as_ref();
+        let (user, password, password_key) = if !database.functions_user.is_empty() {
+            (&database.functions_user, functions_password, "functions_password")
+        } else if functions_password.is_none() {
+            (&database.db_user, database.db_password.as_ref(), "db_password")
+        } else {
+            return Err(missing("has a `database.functions_password` without `database.functions_user`".to_owned()));
+        };
         let unset = database.db_port.is_null() || database.db_port == "";
         let port = number(&database.db_port)
             .and_then(|port| u16::try_from(port).ok())
             .or(unset.then_some(DEFAULT_PORT))
             .ok_or_else(|| wrong(format!("`database.db_port` in {}", self.file_name), "a port number"))?;
-        let ssl_mode = match database.sslmode.as_deref().filter(|mode| !mode.is_empty()) {
-            None if self.is_open => PgSslMode::Prefer,
-            None => PgSslMode::VerifyFull,
-            Some(mode) => mode.parse().map_err(|_| {
-                wrong(
-                    format!("`database.sslmode` in {}", self.file_name),
-                    "disable, allow, prefer, require, verify-ca or verify-full",
-                )
-            })?,
-        };
-        let mut options = PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass()
             .host(&database.db_host)
             .port(port)
-            .username(&database.db_user)
-            .database(&database.db_name)
-            .ssl_mode(ssl_mode);
-        if let Some(file) = database.sslrootcert.as_deref().filter(|file| !file.is_empty()) {
-            options = options.ssl_root_cert(file);
-        }
-        let password = database.db_password.as_ref().map(ExposeSecret::expose_secret);
-        self.with_password(options, password, &format!("`database.db_password` in {}", self.file_name))
+            .username(user)
+            .database(&database.db_name);
+        let in_file = |key: &str| format!("`database.{key}` in {}", self.file_name);
+        let (sslmode, sslrootcert) = (database.sslmode.clone(), database.sslrootcert.clone());
+        let options = self.with_tls(options, sslmode, sslrootcert, in_file("sslmode"))?;
+        self.with_password(options, password.map(ExposeSecret::expose_secret), &in_file(password_key))
+    }
+
+    fn database_of_url(&self, text: &str) -> Result<DatabaseSettings, ConfigError> {
+        // The parsers' reasons may quote the URL, password included, so they are dropped.
+        let malformed = || wrong("DATABASE_URL", "postgresql://user:password@host:port/name");
+        let url = Url::parse(text)
+            .ok()
+            .filter(|_| ["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)))
+            .ok_or_else(malformed)?;
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let options = PgConnectOptions::from_url(&url).map_err(|_| malformed())?;
+        // sqlx takes the host as it is written, an IPv6 address in its brackets.
+        let host = decoded(options.get_host());
+        let options = options.host(host.trim_start_matches('[').trim_end_matches(']'));
+        // The names are those that sqlx reads.
+        let parameter = |names: &[&str]| {
+            url.query_pairs().filter(|(name, _)| names.contains(&&**name)).last().map(|(_, value)| value.into_owned())
+        };
+        let (sslmode, sslrootcert) =
+            (parameter(&["sslmode", "ssl-mode"]), parameter(&["sslrootcert", "ssl-root-cert", "ssl-ca"]));
+        let options = self.with_tls(options, sslmode, sslrootcert, "DATABASE_URL's sslmode".to_owned())?;
+        self.with_password(options, url.password().map(decoded).as_deref(), "DATABASE_URL's password")
+    }
+
+    /// Encrypts and verifies as libpq does. Two things differ: `allow` is `prefer`, and the public CAs are always
+    /// trusted. sqlx can do no other.
+    fn with_tls(
+        &self,
+        options: PgConnectOptions,
+        sslmode: Option<String>,
+        sslrootcert: Option<String>,
+        setting: String,
+    ) -> Result<PgConnectOptions, ConfigError> {
+        let given = |value: Option<String>, name| value.filter(|value| !value.is_empty()).or_else(|| variable(name));
+        let sslrootcert = given(sslrootcert, "PGSSLROOTCERT");
+        let by_public_authorities = sslrootcert.as_deref() == Some("system");
+        let mode = match given(sslmode, "PGSSLMODE") {
+            None if self.is_open && !by_public_authorities => PgSslMode::Prefer,
+            None => PgSslMode::VerifyFull,
+            Some(mode) => match mode.parse() {
+                Ok(mode) => mode,
+                Err(_) => {
+                    return Err(wrong(setting, "disable, allow, prefer, require, verify-ca or verify-full"));
+                }
+            },
+        };
+        let mode = match mode {
+            // No name is checked, so anybody's certificate of a public authority would do.
+            PgSslMode::VerifyCa if sslrootcert.is_none() => {
+                return Err(wrong(setting, "verify-full, or verify-ca with an sslrootcert"));
+            }
+            PgSslMode::VerifyFull => PgSslMode::VerifyFull,
+            _ if by_public_authorities => return Err(wrong(setting, "verify-full if sslrootcert is system")),
+            PgSslMode::Require if sslrootcert.is_some() => PgSslMode::VerifyCa,
+            PgSslMode::Allow => PgSslMode::Prefer,
+            mode @ (PgSslMode::Disable | PgSslMode::Prefer | PgSslMode::Require | PgSslMode::VerifyCa) => mode,
+        };
+        let by_socket = options.get_socket().is_some() || options.get_host().starts_with('/');
+        let options = options.ssl_mode(if by_socket { PgSslMode::Disable } else { mode });
+        Ok(match sslrootcert {
+            None => options,
+            // No file: it adds nothing to the public authorities.
+            Some(_) if by_public_authorities => options.ssl_root_cert_from_pem(Vec::new()),
+            Some(file) => options.ssl_root_cert(file),
+        })
     }
 
     fn with_password(

@@ -3,5 +3,37 @@
 mod bodies;
 mod changes;
 mod customers_list;
+mod database;
 mod invisible_ids;
 mod platform;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::schema::migrations::ROOT;
+
+/// The names of the tests in this text of Rust or Python.
+fn tests_in(text: &str) -> BTreeSet<&str> {
+    let rust = text.split("\n#[").filter(|item| item.starts_with("test]") || item.starts_with("tokio::test"));
+    let rust = rust.map(|item| item.split_once("fn ").unwrap().1);
+    let python = text.split("\ndef ").filter(|item| item.starts_with("test_"));
+    rust.chain(python).map(|item| item.split_once('(').unwrap().0).collect()
+}
+
+#[test]
+fn the_security_page_names_tests_of_every_file_of_attacks() {
+    let root = Path::new(ROOT);
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let mut files = BTreeSet::new();
+    for link in page.split("[`").skip(1) {
+        let (test, file) = link.split_once(')').unwrap().0.split_once("`](").unwrap();
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        assert!(tests_in(&text).contains(test), "there is no {test} in {file}");
+        files.insert(root.join(file));
+    }
+    let found = ["tests/api/attacks", "deploy"].into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    for file in found.map(|file| file.unwrap().path()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let has_attacks = name.starts_with("test_attacks") || name.ends_with(".rs") && name != "mod.rs";
+        assert!(!has_attacks || files.contains(&file), "SECURITY.md names no test of {name}");
+    }
+}

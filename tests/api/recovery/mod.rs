@@ -5,7 +5,7 @@
 mod copies;
 mod deletion;
 mod restore;
-mod rights;
+pub mod rights;
 mod search_path;
 mod upgrade;
 
@@ -39,7 +39,7 @@ async fn subscribe(api: &Api, ids: &[&str]) {
 }
 
 /// Subscribes and charges, so that each subscription's month is in the state of its name.
-async fn fill(api: &Api) {
+pub async fn fill(api: &Api) {
     api.club().await;
     subscribe(api, &["orphaned", "charged-again"]).await;
     assert!(charges(api, "orphaned", "4").await);
@@ -57,7 +57,7 @@ async fn fill(api: &Api) {
 }
 
 /// True if this call charges; false if the month was charged before.
-async fn charges(api: &Api, subscription: &str, request_id: &str) -> bool {
+pub async fn charges(api: &Api, subscription: &str, request_id: &str) -> bool {
     let answer = api.charge(subscription, request_id).await;
     assert_eq!(answer.status, 200, "{subscription}, {request_id}: {answer:?}");
     answer.body["already_charged"] == json!(false)
@@ -91,7 +91,7 @@ async fn counts_as_before(api: &Api) {
 }
 
 /// A new role of the test server.
-async fn role(api: &Api, options: &str) -> String {
+pub async fn role(api: &Api, options: &str) -> String {
     let name = format!("role_{}", Uuid::new_v4().simple());
     api.run(&format!("create role {name} {options}")).await;
     name

@@ -1,14 +1,15 @@
 //! The rights of each kind of login in the database.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
-use api_tests::Answer;
+use api_tests::{Answer, SESSIONS, database};
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::*;
+use crate::schema::migrations::{ROOT, Scope};
 
 /// Everything in our schema that this login has a right on: functions, and what it may do with tables and views.
-pub(super) async fn allowed(api: &Api, login: &str) -> BTreeSet<String> {
+pub async fn allowed(api: &Api, login: &str) -> BTreeSet<String> {
     let rights = "select proname::text from pg_proc
         where pronamespace = 'public'::regnamespace and has_function_privilege($1, oid, 'execute')
         union all
@@ -26,47 +27,11 @@ pub(super) async fn allowed(api: &Api, login: &str) -> BTreeSet<String> {
     sqlx::query_scalar(rights).bind(login).fetch_all(&api.sql).await.unwrap().into_iter().collect()
 }
 
-fn set(names: &[&str]) -> BTreeSet<String> {
+pub fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
-/// An attack that frees a month: the trigger notes rows of the login's own table.
-const ATTACH: &str = "create temporary table bait (id varchar);
-    insert into bait values ('charged');
-    create trigger bait after delete on bait referencing old table as deleted
-        for each statement execute function public.note_orphans();
-    delete from bait";
-
-#[tokio::test]
-async fn a_login_without_rights_can_do_nothing() {
-    let api = Api::start().await;
-    fill(&api).await;
-    let login = role(&api, "login").await;
-    let mut url = api.database_url.clone();
-    url.set_username(&login).unwrap();
-    let mut session = PgConnection::connect(url.as_str()).await.unwrap();
-    let attached = session.execute(ATTACH).await;
-    assert!(!charges(&api, "charged", "another").await, "the month is free");
-    assert_eq!(allowed(&api, &login).await, set(&[]));
-    assert_eq!(attached.unwrap_err().into_database_error().unwrap().code().as_deref(), Some("42501"));
-}
-
-#[tokio::test]
-async fn only_the_approved_table_notes_deletions() {
-    let api = Api::start().await;
-    fill(&api).await;
-    // The owner may attach the trigger anywhere.
-    for on in ["bait (id varchar)", "subscription (id varchar)"] {
-        let name = on.split(' ').next().unwrap();
-        let mut session = api.sql.acquire().await.unwrap();
-        let attached =
-            session.execute(AssertSqlSafe(ATTACH.replace("bait (id varchar)", on).replace("bait", name))).await;
-        assert!(!charges(&api, "charged", "another").await, "{on}: the month is free");
-        assert!(attached.is_err(), "{on}");
-    }
-}
-
-const ENTRY_POINTS: [&str; 12] = [
+pub const ENTRY_POINTS: [&str; 12] = [
     "active_clubs",
     "charges_of_month",
     "charges_of_subscription",
@@ -85,13 +50,17 @@ const ENTRY_POINTS: [&str; 12] = [
 async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
     let mut api = Api::start().await;
     let login = role(&api, "login").await;
-    api.run(&format!("select grant_to_functions('{login}')")).await;
+    // One file for Alembic, which is the owner, and for the functions.
+    let mut config = json!({ "database": database::configuration(&api.database_url) });
+    config["database"]["functions_user"] = json!(login);
+    config["database"]["functions_password"] = json!("another");
+    let scope = Scope::with(Path::new(ROOT), Some(&config));
+    scope.alembic(&["upgrade", "head"]).unwrap();
     assert_eq!(allowed(&api, &login).await, set(&ENTRY_POINTS));
 
     let club = api.club().await;
-    let mut url = api.database_url.clone();
-    url.set_username(&login).unwrap();
-    api.move_to(&url).await;
+    let scope = scope.file().to_str().unwrap().trim_end_matches("_config.json").to_owned();
+    api.set(&[("DATABASE_URL", ""), ("SCOPE", &scope)]).await;
     let subscribed = api.subscribe(club, "a customer").await;
     assert_eq!(subscribed.status, 201, "{subscribed:?}");
     let id = subscribed.text("id").to_owned();
@@ -108,6 +77,34 @@ async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
     let unresolved = api.environment("unresolved").await;
     let counted = unresolved.invoke_raw(json!({ "source": "aws.events" }), std::time::Duration::from_secs(20)).await;
     assert_eq!(counted, Ok(json!(0)));
+    let logins: String = api.ask(&format!("select string_agg(distinct usename, ' ') from {SESSIONS}")).await;
+    assert_eq!(logins, login);
+}
+
+#[tokio::test]
+async fn an_upgrade_gives_the_roles_their_rights_on_what_it_makes() {
+    let api = Api::start().await;
+    let (functions, operator) = (role(&api, "login").await, role(&api, "login").await);
+    api.run(&format!("select grant_to_functions('{functions}'), grant_to_operators('{operator}')")).await;
+    let before = [allowed(&api, &functions).await, allowed(&api, &operator).await];
+    let scope = Scope::of(&api.database_url);
+    // Without the list of charges, and so without what gives rights.
+    scope.alembic(&["downgrade", "7ae60d79b60a"]).unwrap();
+    assert!(!allowed(&api, &functions).await.contains("charges_of_month"));
+    scope.alembic(&["upgrade", "head"]).unwrap();
+    assert_eq!([allowed(&api, &functions).await, allowed(&api, &operator).await], before);
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_there_is_named_before_anything_is_changed() {
+    let api = Api::start().await;
+    let mut config = json!({ "database": database::configuration(&api.database_url) });
+    config["database"]["functions_user"] = json!("nobody_knows");
+    let scope = Scope::with(Path::new(ROOT), Some(&config));
+    Scope::of(&api.database_url).alembic(&["downgrade", "-1"]).unwrap();
+    let said = Scope::refusal(scope.command(&["upgrade", "head"]));
+    assert!(said.contains("no role nobody_knows") && said.contains(&scope.name), "{said}");
+    assert!(api.ask::<bool>("select to_regproc('grant_to_functions') is null").await);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What each route answers, and what all routes have in common.
 
+mod addresses;
 mod billing_month;
 mod charge;
 mod charges;

@@ -5,13 +5,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use api_tests::{API_KEY, API_SECRET, Api, Call, database, eventually};
+use api_tests::{API_KEY, API_SECRET, Api, Call, Environment, database, eventually};
 use axum::{
     Router,
     extract::{OriginalUri, State},
     http::{HeaderMap, StatusCode},
 };
+use futures_util::future::join_all;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
+use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, UnixStream},
@@ -146,50 +149,110 @@ async fn the_databases_password_may_be_a_reference_and_be_rotated() {
 }
 
 /// A server with a certificate for `localhost`, in front of the database; its port, and the certificate as a file.
-pub async fn tls_before(database_url: &Url) -> (u16, tempfile::NamedTempFile) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), certified.cert.pem()).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+pub async fn tls_before(database_url: &Url) -> (u16, NamedTempFile) {
+    let (key, certificate) = certificate();
+    let der = CertificateDer::from_pem_file(certificate.path()).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .with_single_cert(vec![der], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (before(database_url, Some(TlsAcceptor::from(Arc::new(config)))).await, certificate)
+}
+
+/// A server without TLS, in front of the database; its port.
+pub async fn no_tls_before(database_url: &Url) -> u16 {
+    before(database_url, None).await
+}
+
+/// A certificate for `localhost` that is its own authority.
+pub fn certificate() -> (PrivateKeyDer<'static>, NamedTempFile) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certified.cert.pem()).unwrap();
+    (PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into()), file)
+}
+
+async fn before(database_url: &Url, tls: Option<TlsAcceptor>) -> u16 {
     let socket = database::socket(database_url);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let (acceptor, socket) = (acceptor.clone(), socket.clone());
+            let (tls, socket) = (tls.clone(), socket.clone());
             tokio::spawn(async move {
+                let mut server = UnixStream::connect(socket).await?;
+                let Some(tls) = tls else { return copy_bidirectional(&mut client, &mut server).await };
                 // PostgreSQL's SSLRequest, eight bytes, and its answer.
                 client.read_exact(&mut [0; 8]).await?;
                 client.write_all(b"S").await?;
-                let mut client = acceptor.accept(client).await?;
-                copy_bidirectional(&mut client, &mut UnixStream::connect(socket).await?).await
+                copy_bidirectional(&mut tls.accept(client).await?, &mut server).await
             });
         }
     });
-    (port, file)
+    port
+}
+
+/// What eligible answers in this scope if the database is there, as a URL and a configuration file may say.
+pub async fn statuses(api: &Api, scope: &str, host: &str, port: u16, parameters: &[(&str, &str)]) -> [u64; 2] {
+    let eligible = Call::get("/subscription/eligible");
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    let url = database::at(&api.database_url, host, port, &query);
+    let by_url = api.environment_with("eligible", &[("SCOPE", scope), ("DATABASE_URL", url.as_str())]).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut block = database::configuration(&api.database_url);
+    block["db_host"] = host.into();
+    block["db_port"] = port.into();
+    for (key, value) in parameters {
+        block[key] = (*value).into();
+    }
+    let file = folder.path().join(format!("{scope}_config.json"));
+    std::fs::write(file, json!({ "database": block }).to_string()).unwrap();
+    let settings = HashMap::from([("SCOPE".to_owned(), scope.to_owned())]);
+    let by_file = Environment::start_in(folder.path(), "eligible", &settings).await;
+    let (by_url, by_file) = tokio::join!(by_url.call(&eligible), by_file.call(&eligible));
+    [by_url.status, by_file.status]
 }
 
 #[tokio::test]
-async fn the_databases_certificate_is_verified_if_the_setting_says_so() {
+async fn each_sslmode_encrypts_and_verifies_as_libpqs_does() {
     let api = Api::start().await;
-    let (port, certificate) = tls_before(&api.database_url).await;
-    let certificate = certificate.path().to_str().unwrap();
-    for (host, options, status) in [
-        ("localhost", format!("sslmode=verify-full&sslrootcert={certificate}"), 200),
-        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={certificate}"), 503),
-        ("localhost", "sslmode=verify-full".to_owned(), 503),
-        ("localhost", "sslmode=prefer".to_owned(), 200),
-    ] {
-        let url = database::at(&api.database_url, host, port, &options);
-        let environment = api.environment_with("eligible", &[("DATABASE_URL", url.as_str())]).await;
-        let answer = environment.call(&Call::get("/subscription/eligible")).await;
-        assert_eq!(answer.status, status, "{host} {options}: {}", environment.log());
-    }
+    let (tls, own) = tls_before(&api.database_url).await;
+    let no_tls = no_tls_before(&api.database_url).await;
+    let (_, other) = certificate();
+    let (own, other) = (own.path().to_str().unwrap(), other.path().to_str().unwrap());
+    let mode = |mode| vec![("sslmode", mode)];
+    let with = |mode, certificate| vec![("sslmode", mode), ("sslrootcert", certificate)];
+    let cases = [
+        ("localhost", tls, mode("allow"), 200),
+        ("localhost", tls, mode("prefer"), 200),
+        ("localhost", tls, with("prefer", other), 200),
+        ("localhost", tls, mode("require"), 200),
+        ("localhost", tls, with("require", own), 200),
+        ("127.0.0.1", tls, with("require", own), 200),
+        ("localhost", tls, with("require", other), 503),
+        ("127.0.0.1", tls, with("verify-ca", own), 200),
+        ("localhost", tls, with("verify-ca", other), 503),
+        ("localhost", tls, with("verify-full", own), 200),
+        ("127.0.0.1", tls, with("verify-full", own), 503),
+        ("localhost", tls, with("verify-full", other), 503),
+        ("localhost", tls, mode("verify-full"), 503),
+        ("localhost", tls, with("verify-full", "system"), 503),
+        ("localhost", tls, vec![("sslrootcert", "system")], 503),
+        ("localhost", no_tls, mode("disable"), 200),
+        ("localhost", no_tls, mode("allow"), 200),
+        ("localhost", no_tls, mode("prefer"), 200),
+        ("localhost", no_tls, mode("require"), 503),
+        ("localhost", no_tls, with("verify-ca", own), 503),
+        ("localhost", no_tls, with("verify-full", own), 503),
+        // Nobody is between us and a socket.
+        (&database::folder(&api.database_url), 5432, with("verify-full", own), 200),
+    ];
+    let answers = cases.map(async |(host, port, parameters, status)| {
+        let answers = statuses(&api, "dev", host, port, &parameters).await;
+        assert_eq!(answers, [status; 2], "{host} {port} {parameters:?}");
+    });
+    join_all(answers).await;
 }

@@ -66,6 +66,9 @@ async fn a_missing_or_wrong_setting_is_one_line_that_names_it() {
         ("ECOMMERCE_API_KEY", "a\nb"),
         ("ECOMMERCE_API_SECRET", "arn:aws:s3:::a-bucket"),
         ("DATABASE_URL", "postgresql://u:arn%3Aaws%3As3%3A%3A%3Aa-bucket@h/d"),
+        ("DATABASE_URL", "postgresql://u@h/d?sslmode=always"),
+        ("DATABASE_URL", "postgresql://u@h/d?sslmode=verify-ca"),
+        ("DATABASE_URL", "postgresql://u@h/d?sslmode=require&sslrootcert=system"),
         ("DATABASE_IDLE_TIMEOUT_MS", "99"),
         ("DATABASE_IDLE_TIMEOUT_MS", "3600001"),
         ("DATABASE_IDLE_TIMEOUT_MS", "-1"),
@@ -75,6 +78,7 @@ async fn a_missing_or_wrong_setting_is_one_line_that_names_it() {
         ("ECOMMERCE_TIMEOUT_MS", "60001"),
         ("BILLING_TIMEZONE", "Sao Paulo"),
         ("BILLING_TIMEZONE", "-03:00"),
+        ("BILLING_TIMEZONE", "america/sao_paulo"),
     ] {
         let line = complaint(&empty, "charge", &[&platform[..], &[(name, value)]].concat());
         assert!(line.contains(name), "{line}");
@@ -98,6 +102,14 @@ async fn a_wrong_configuration_file_is_one_line_that_names_the_key() {
         (
             json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "db_password": "arn:aws:kms:x" } }),
             "`database.db_password`",
+        ),
+        (
+            json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "sslmode": "verify-ca" } }),
+            "`database.sslmode`",
+        ),
+        (
+            json!({ "database": { "db_user": "u", "db_host": "h", "db_name": "d", "functions_password": "p" } }),
+            "`database.functions_user`",
         ),
         (json!({ "database": 5 }), "local_config.json"),
         (json!({ "database": { "db_password": 271828 } }), "line 1"),

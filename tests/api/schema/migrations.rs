@@ -15,16 +15,16 @@ use uuid::Uuid;
 
 use crate::routes::secrets_and_tls::tls_before;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// A scope with a configuration file, which is removed with it.
-struct Scope {
+pub struct Scope {
     folder: PathBuf,
-    name: String,
+    pub name: String,
 }
 
 impl Scope {
-    fn with(folder: &Path, config: Option<&Value>) -> Self {
+    pub fn with(folder: &Path, config: Option<&Value>) -> Self {
         let scope = Self { folder: folder.to_owned(), name: format!("test_{}", Uuid::new_v4().simple()) };
         if let Some(config) = config {
             fs::write(scope.file(), config.to_string()).unwrap();
@@ -32,7 +32,7 @@ impl Scope {
         scope
     }
 
-    fn of(database_url: &Url) -> Self {
+    pub fn of(database_url: &Url) -> Self {
         Self::in_folder(Path::new(ROOT), database_url)
     }
 
@@ -40,12 +40,12 @@ impl Scope {
         Self::with(folder, Some(&configuration(database_url)))
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.folder.join(format!("{}_config.json", self.name))
     }
 
     /// Alembic, which refuses a database that was made from other sources, as `make run` wants it.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var("PYTHON").unwrap());
         command
             .args(["-m", "alembic", "-x", &format!("scope={}", self.name), "-x", "sources=same"])
@@ -57,14 +57,14 @@ impl Scope {
     }
 
     /// The error output, if it fails.
-    fn alembic(&self, arguments: &[&str]) -> Result<(), String> {
+    pub fn alembic(&self, arguments: &[&str]) -> Result<(), String> {
         let output = self.command(arguments).output().unwrap();
         if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
     }
 
     /// The one line that says why it fails.
     #[track_caller]
-    fn refusal(mut command: Command) -> String {
+    pub fn refusal(mut command: Command) -> String {
         let output = command.output().unwrap();
         let said = printed(&output.stdout);
         assert!(!output.status.success() && said.lines().count() == 1, "{said}");
@@ -236,6 +236,8 @@ async fn a_missing_or_wrong_key_of_the_configuration_is_one_line_that_names_it()
         database[key] = value;
         json!({ "database": database })
     };
+    let mut weak = with("sslrootcert", json!("system"));
+    weak["database"]["sslmode"] = json!("require");
     for (config, named) in [
         (None, "copy model_config.json"),
         (Some(json!({})), "no `database`"),
@@ -246,8 +248,10 @@ async fn a_missing_or_wrong_key_of_the_configuration_is_one_line_that_names_it()
         (Some(with("db_port", json!("x"))), "`database.db_port`"),
         (Some(with("database_type", json!("mysql"))), "`database_type`"),
         (Some(with("sslmode", json!("on"))), "`database.sslmode`"),
+        (Some(weak), "weak sslmode"),
         (Some(with("db_password", json!("arn:aws:ssm:r:1:parameter/x"))), "PGPASSWORD"),
         (Some(json!({ "database": database })), "does not answer"),
+        (Some(with("sslmode", json!("verify-full"))), "does not answer"),
     ] {
         let scope = Scope::with(Path::new(ROOT), config.as_ref());
         let said = scope.alembic(&["upgrade", "head"]).unwrap_err();

@@ -4,7 +4,7 @@ pub mod costs;
 mod current_status;
 mod limits;
 mod manual_sql;
-mod migrations;
+pub mod migrations;
 mod random_changes;
 mod random_statuses;
 mod sessions;

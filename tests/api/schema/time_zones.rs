@@ -1,7 +1,48 @@
-//! The first moment of a day, as the database computes it.
+//! The zones that everybody knows, and the first moment of a day, as the database computes it.
 
-use api_tests::{Api, report};
+use std::{collections::BTreeSet, fs};
+
+use api_tests::{Api, Call, eventually, report};
 use chrono_tz::TZ_VARIANTS;
+use serde_json::json;
+
+#[test]
+fn a_deployment_takes_the_zones_that_the_functions_know() {
+    let known: BTreeSet<_> = TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
+    let text = serde_json::to_string_pretty(&known).unwrap() + "\n";
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/time-zones.json");
+    fs::write(file, &text).unwrap();
+    assert!(include_str!("../../../deploy/time-zones.json") == text, "copy {file} to deploy/");
+}
+
+#[tokio::test]
+async fn a_zone_that_the_server_does_not_know_is_named_in_the_log() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    // The tests' server knows each zone of the functions, so it is asked for another one.
+    api.run(
+        "create or replace function current_billing_month(billing_timezone text) returns date language sql stable
+            return date_trunc('month', billing_now() at time zone ('Mars/' || billing_timezone))::date;
+         create or replace function first_moment(day date, billing_timezone text) returns timestamp language sql stable
+            return day::timestamp at time zone ('Mars/' || billing_timezone) at time zone 'UTC'",
+    )
+    .await;
+    for (function, call) in [
+        ("eligible", Call::get("/subscription/eligible")),
+        ("lookup", Call::get("/charge")),
+        ("charge", Call::charge(&subscription, "o")),
+        (
+            "status",
+            Call::post(format!("/subscription/{subscription}/status"), json!({ "status_id": 3, "skip": "2099-01" })),
+        ),
+    ] {
+        let environment = api.environment_with(function, &[("BILLING_TIMEZONE", "America/Sao_Paulo")]).await;
+        environment.call(&call).await.refuses(500, "internal_error");
+        eventually("it logs", async || environment.log().contains("failed")).await;
+        let log = environment.log();
+        assert!(log.contains("BILLING_TIMEZONE") && log.contains("Mars/America/Sao_Paulo"), "{log}");
+    }
+}
 
 #[tokio::test]
 async fn in_every_zone_a_month_begins_at_its_first_moment() {

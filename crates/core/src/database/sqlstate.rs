@@ -11,11 +11,18 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if Trouble::of(&error).is_some() {
             Self::DatabaseUnavailable(Some(error))
+        } else if reported(&error).is_some_and(|error| error.code() == "22023") {
+            Self::Internal(UnknownTimeZone(error).into())
         } else {
             Self::Internal(error.into())
         }
     }
 }
+
+/// Of the parameters that our functions pass on, PostgreSQL refuses a time zone only. Its message names it.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not know BILLING_TIMEZONE (`billing_timezone`): {0}")]
+struct UnknownTimeZone(sqlx::Error);
 
 /// Why a call failed that another try may heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
