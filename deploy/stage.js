@@ -77,7 +77,8 @@ exports.weaknesses = function weaknesses({ stage, chosen, config, name, function
     api_secret === PLACEHOLDER
       ? "the platform's api_secret is the placeholder of model_config.json"
       : isPlain(api_secret) && `the platform's api_secret ${readable}`,
-    changes_per_day === 0 && `a customer may change a subscription as often as they like: \`changes_per_day\` of ${name} is 0`,
+    changes_per_day === 0 &&
+      `a customer may change a subscription as often as they like: \`changes_per_day\` of ${name} is 0`,
     !access_log && `nothing shows who called: \`access_log\` of ${name} keeps a line for each call`,
     !alarms && `nobody hears of failures and of charges that need a person: \`alarms\` of ${name} says who`,
   ];
