@@ -32,7 +32,10 @@ function text(value, region) {
   const parameters = { 'AWS::Region': region };
   if (typeof value === 'string') return value;
   if (value.Ref) return parameters[value.Ref] || '';
-  if (value['Fn::Sub']) return value['Fn::Sub'].replace(/\$\{(.*?)\}/g, (_, name) => parameters[name] || '');
+  if (value['Fn::Sub']) {
+    const [template] = [].concat(value['Fn::Sub']);
+    return template.replace(/\$\{(.*?)\}/g, (_, name) => parameters[name] || '');
+  }
   const [separator, parts] = value['Fn::Join'];
   return parts.map((part) => text(part, region)).join(separator);
 }

@@ -168,8 +168,8 @@ module.exports = class Deployment {
     const tooLong = longestName(provider.compiledCloudFormationTemplate.Resources, provider.region);
     if (!tooLong) return;
     const { kind, name, limit, excess } = tooLong;
-    const shorter = `use a stage whose name is ${excess} characters shorter`;
-    this.fail(`${name} is too long: ${kind} may have ${limit} characters in its name. Please ${shorter}`);
+    const shorter = `the stage's must be ${excess} characters shorter`;
+    this.fail(`the name ${name} of ${kind} may have ${limit} characters: ${shorter}`);
   }
 
   fail(line) {

@@ -107,7 +107,7 @@ def test_a_stage_makes_no_name_that_aws_refuses(tmp_path: Path) -> None:
 
     done = packaged("s" * 59)
     assert done.returncode != 0
-    (limit, excess), *others = re.findall(r"(\d+) characters in its name. .* (\d+) characters shorter", done.stdout)
+    (limit, excess), *others = re.findall(r"may have (\d+) characters: .* (\d+) characters shorter", done.stdout)
     assert others == []
     longest = "s" * (59 - int(excess))
     done = packaged(longest)
