@@ -13,11 +13,13 @@ exports.stageFunctions = function stageFunctions(plain, settings) {
     return {
       ...definition,
       reservedConcurrency: concurrency[name],
-      layers: layers[name] || layers.others,
+      layers: layers[name] || layers.database,
       environment: { ...(isForCustomers && customers.environment), ...environments[name] },
-      events: definition.events.map(({ http, schedule }) =>
-        http ? { http: route(http) } : { schedule: { ...schedule, enabled: alarms.enabled } },
-      ),
+      events: definition.events.map((event) => ({
+        ...event,
+        ...(event.http && { http: route(event.http) }),
+        ...(event.schedule && { schedule: { ...event.schedule, enabled: alarms.enabled } }),
+      })),
     };
   }
 

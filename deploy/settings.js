@@ -93,7 +93,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
     statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
-    layers: { charge: extension([...ofDatabase, ...ofPlatform]), others: extension(ofDatabase) },
+    layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
   found.functions = stageFunctions(functions, found);
   warnings.push(...weaknesses({ stage, chosen, config, name, functions: found.functions, ecommerce }));
