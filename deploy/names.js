@@ -27,7 +27,7 @@ module.exports = function longestName(resources, region) {
   return found.sort((a, b) => b.excess - a.excess)[0];
 };
 
-/** What CloudFormation makes of it, as far as names need it. */
+/** CloudFormation's functions, as far as names use them. */
 function text(value, region) {
   const parameters = { 'AWS::Region': region };
   if (typeof value === 'string') return value;

@@ -68,7 +68,7 @@ def logical(name: str) -> str:
 
 
 class Template:
-    """What CloudFormation is told."""
+    """It is for CloudFormation."""
 
     def __init__(self, folder: Path) -> None:
         self.resources = json.loads((folder / "cloudformation-template-update-stack.json").read_text())["Resources"]

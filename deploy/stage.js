@@ -23,7 +23,7 @@ const WEAK_SSLMODES = {
   'verify-ca': 'accepts every server with a certificate of the same CA',
 };
 
-/** What this configuration makes of the stage. */
+/** The stage that this configuration describes. */
 exports.stageOf = function stageOf({ stage, config, name, fail }) {
   const isOpen = stage === OPEN_STAGE;
   const usual = isOpen ? OPEN : CLOSED;

@@ -1,4 +1,4 @@
-"""What people try at a stage's gates. SECURITY.md lists the threats; tests/api/attacks/ tries the functions."""
+"""Attacks on a stage, by what they try. tests/api/attacks/ has those on the functions."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from stage import Stage
 from test_configuration import refuses
 
 GATED = pytest.mark.parametrize("route", [*OPERATORS, CUSTOMERS_LIST], ids=str)
-# Without a choice of their own.
+# They have no `operators` in their configuration.
 CLOSED = pytest.mark.parametrize("stage", ["production", "Dev", "dev-2"])
 CLEAR = "must begin with https://, or the platform's secret is sent in clear"
 
@@ -109,7 +109,7 @@ def test_a_server_in_between_takes_the_databases_password(kinds: dict[str, Packa
     assert [w for w in kinds["production"].warnings if "`database.sslmode` require does not check" in w]
 
 
-# What must stay possible.
+# It must stay possible.
 
 
 def test_an_evaluators_platform_may_speak_http_on_dev(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from processes import ROOT
 # Serverless Framework 3 does not know the setting `logs.lambda`. What the functions log is JSON all the same.
 ONLY_OF_OSLS = {"LoggingConfig": {"LogFormat": "JSON"}}
 PAGE = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
-# What the page shows.
+# The page shows it.
 (FOREIGN,) = re.findall(r"^```yaml\n(service: .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
