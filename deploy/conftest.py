@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 from emulator import Emulator, emulating
+from kinds import KINDS
 from local_api import target_directory
 from package import EXAMPLE, Package
 from processes import ROOT, running
@@ -41,6 +42,18 @@ def prod(packages: dict[str, Package]) -> Package:
 @pytest.fixture(params=["prod", "dev"])
 def package(request: pytest.FixtureRequest, packages: dict[str, Package]) -> Package:
     return packages[request.param]
+
+
+@pytest.fixture(scope="session")
+def kinds(dev: Package, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
+    """Packaged, by their stages' names."""
+    configs = tmp_path_factory.mktemp("kinds")
+    found = {"dev": dev}
+    assert dev.config == KINDS["dev"]
+    for stage in KINDS.keys() - {"dev"}:
+        (configs / f"{stage}_config.json").write_text(json.dumps(KINDS[stage]), encoding="utf-8")
+        found[stage] = Package(stage, tmp_path_factory.mktemp(stage), configs)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +150,7 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
     config["ecommerce"] |= ecommerce
     config["secrets_extension_arn"] = published["LayerVersionArn"]
     # The stage `shop` authenticates customers.
-    del config["customers"]
+    config["customers"] = {"authorization": "none"}
     return config
 
 

@@ -5,6 +5,7 @@ const fs = require('fs');
 const path = require('path');
 const accessLog = require('./access-log');
 const gatewayResponses = require('./gateway-responses');
+const longestName = require('./names');
 const settings = require('./settings');
 
 const ROOT = path.resolve(__dirname, '..');
@@ -15,7 +16,8 @@ module.exports = class Deployment {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
     this.log = log;
-    if (serverless.processedInput.isHelpRequest) return;
+    // Serverless Framework 3 has the option alone.
+    if (serverless.processedInput.isHelpRequest || options.help) return;
     const params = Object.fromEntries([].concat(options.param || []).map((param) => param.split(/=(.*)/s, 2)));
     // Before any ${stage:…} asks: else each of them would report what is wrong.
     this.settings = settings({
@@ -26,16 +28,17 @@ module.exports = class Deployment {
       folder: path.resolve(params.configs || ROOT),
       root: ROOT,
       environment: process.env,
-      fail: (line) => {
-        throw new serverless.classes.Error(line, 'CONFIGURATION');
-      },
+      functions: serverless.configurationInput.functions[0],
+      fail: (line) => this.fail(line),
     });
+    serverless.extendConfiguration(['functions', '0'], this.settings.functions);
 
     this.configurationVariablesSources = { stage: { resolve: (query) => this.resolve(query) } };
     this.hooks = {
       'before:package:createDeploymentArtifacts': () => this.build(),
       'before:package:function:package': () => this.build(),
       'before:package:finalize': () => this.finish(),
+      'after:aws:package:finalize:mergeCustomProviderResources': () => this.checkNames(),
       'before:deploy:deploy': () => this.warn(),
       'after:package:finalize': () => this.warn(),
     };
@@ -157,6 +160,20 @@ module.exports = class Deployment {
   separateBillRun({ BillDashrunLambdaFunction: made }) {
     if (!made) return;
     for (const name of Object.keys(this.settings.environment)) delete made.Properties.Environment.Variables[name];
+  }
+
+  /** Of everything, so that CloudFormation does not refuse one half-way through a deployment. */
+  checkNames() {
+    const { provider } = this.serverless.service;
+    const tooLong = longestName(provider.compiledCloudFormationTemplate.Resources, provider.region);
+    if (!tooLong) return;
+    const { kind, name, limit, excess } = tooLong;
+    const shorter = `the stage's must be ${excess} characters shorter`;
+    this.fail(`the name ${name} of ${kind} may have ${limit} characters: ${shorter}`);
+  }
+
+  fail(line) {
+    throw new this.serverless.classes.Error(line, 'CONFIGURATION');
   }
 
   warn() {

@@ -144,7 +144,8 @@ def monthly_config(emulator: Emulator, platform: Platform, database: Database) -
     topic = emulator.client("sns").create_topic(Name="on-duty")["TopicArn"]
     return dev_config(emulator, platform, database) | {
         "billing_timezone": TIMEZONE,
-        "operators": {"authorization": "aws_iam", "rate_limit": OPERATORS_LIMIT, "burst_limit": OPERATORS_LIMIT},
+        "customers": {"authorization": "none"},
+        "operators": {"rate_limit": OPERATORS_LIMIT, "burst_limit": OPERATORS_LIMIT},
         "alarms": {"topic_arn": topic},
         "bill_run": {
             "schedule": "cron(0 6 1 * ? *)",
