@@ -5,6 +5,7 @@ const fs = require('fs');
 const path = require('path');
 const accessLog = require('./access-log');
 const gatewayResponses = require('./gateway-responses');
+const roles = require('./roles');
 const settings = require('./settings');
 
 const ROOT = path.resolve(__dirname, '..');
@@ -88,7 +89,7 @@ module.exports = class Deployment {
   finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
     this.finishGateway(Resources);
-    this.separateRole(Resources);
+    roles(this.serverless, Resources, this.settings.statements);
     this.separateBillRun(Resources);
   }
 
@@ -140,17 +141,6 @@ module.exports = class Deployment {
         Properties: { ResourceArn: { 'Fn::Sub': [stage, { Api: RestApiId }] }, WebACLArn: web_acl_arn },
       };
     }
-  }
-
-  /** Charge's own, if only charge may read something. */
-  separateRole(resources) {
-    const { platform } = this.settings.statements;
-    if (!platform) return;
-    const role = structuredClone(resources.IamRoleLambdaExecution);
-    role.Properties.RoleName['Fn::Join'][1].splice(-1, 1, 'chargeRole');
-    role.Properties.Policies[0].PolicyDocument.Statement.push(...platform);
-    resources.IamRoleChargeExecution = role;
-    resources.ChargeLambdaFunction.Properties.Role = { 'Fn::GetAtt': ['IamRoleChargeExecution', 'Arn'] };
   }
 
   /** It speaks HTTP only, and is told nothing of the database. */

@@ -101,7 +101,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     },
     /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
-    statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
+    statements: { database: statements(ofDatabase), charge: statements([...ofDatabase, ...ofPlatform]) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
 

@@ -18,7 +18,7 @@ import pytest
 from botocore.credentials import Credentials
 from conftest import deployed, dev_config
 from emulator import Emulator
-from package import BILL_RUN, OPERATORS, REGION, Package
+from package import BILL_RUN, REGION, Package
 from processes import ROOT
 from stage import Database, Platform, Stage, status
 
@@ -221,16 +221,6 @@ def test_a_stop_takes_effect_within_three_minutes(prod: Package) -> None:
     source = (ROOT / "crates/bill-run/src/function.rs").read_text(encoding="utf-8")
     assert f"WORK: Duration = Duration::from_secs({WORKS_AT_MOST})" in source
     assert f"SPARE: Duration = Duration::from_secs({STARTS_NOTHING_BEFORE_ITS_END})" in source
-
-
-def test_the_function_may_call_the_operators_routes_and_nothing_else(prod: Package) -> None:
-    own = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${ApiGatewayRestApi}/prod/"
-    routes = {own + route.method + re.sub(r"{\w+}", "*", route.path) for route in OPERATORS}
-    invoke, log, trace = prod.statements("BillRunFunctionRole")
-    assert (invoke["Action"], {each["Fn::Sub"] for each in invoke["Resource"]}) == ("execute-api:Invoke", routes)
-    assert log["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
-    assert log["Resource"] == {"Fn::GetAtt": ["BillDashrunLogGroup", "Arn"]}
-    assert trace["Action"] == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
 
 
 def test_the_machine_may_do_no_more_than_it_needs(prod: Package) -> None:
