@@ -133,7 +133,10 @@ module.exports = class Deployment {
         ],
       },
     };
-    if (access_log) Object.assign(resources, accessLog(resources.ApiGatewayStage, this.serverless.service));
+    if (access_log) {
+      const log = accessLog(resources.ApiGatewayStage, this.serverless.service, access_log, customers.authorizer);
+      Object.assign(resources, log);
+    }
     if (web_acl_arn) {
       const stage = 'arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/stages/${ApiGatewayStage}';
       resources.WebAclAssociation = {

@@ -59,6 +59,10 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     warnings.push(`${open}: \`customers.authorization\` of ${name} closes subscribe, status and lookup`);
   }
 
+  if (config.access_log?.subject && !authenticated) {
+    fail(`${name}: \`access_log.subject\` is only for \`customers.authorization\` cognito or lambda`);
+  }
+
   const limited = { ...LIMITS, ...config.throttle };
 
   return {

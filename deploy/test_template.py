@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 
 import pytest
@@ -309,23 +310,51 @@ def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str
     assert re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer)
 
 
+# Ids stand in none of these. The gateway's messages have the path as it was sent in them, so they are not here.
+WITHOUT_IDS = {
+    "$context.requestId",
+    "$context.httpMethod $context.resourcePath",
+    "$context.status",
+    "$context.responseLatency",
+    "$context.error.responseType",
+    "$context.authorizer.status",
+    "$context.identity.userArn",
+}
+
+
 def test_the_access_log_has_no_ids_in_it(prod: Package) -> None:
     log = prod.one("AWS::ApiGateway::Stage")["AccessLogSetting"]
     assert log["DestinationArn"] == {"Fn::GetAtt": ["AccessLog", "Arn"]}
     assert prod.resources["AccessLog"]["Properties"]["RetentionInDays"]
-    # The one that the gateway quotes itself.
-    line = json.loads(log["Format"].replace("$context.error.messageString", '"$context.error.messageString"'))
-    assert set(line.values()) == {
-        "$context.requestId",
-        "$context.httpMethod $context.resourcePath",
-        "$context.status",
-        "$context.responseLatency",
-        "$context.authorizer.error",
-        "$context.authenticate.error",
-        "$context.authorize.error",
-        "$context.error.messageString",
-        "$context.identity.userArn",
-    }
+    line = json.loads(log["Format"])
+    assert prod.config["access_log"] == {"source_address": True, "subject": True}
+    assert line.pop("sourceAddress") == "$context.identity.sourceIp"
+    assert line.pop("subject") == "$context.authorizer.claims.sub"
+    assert set(line.values()) == WITHOUT_IDS
+
+
+@pytest.mark.parametrize(
+    ("chosen", "authorizer", "more"),
+    [
+        (True, None, {}),
+        (True, {"type": "COGNITO_USER_POOLS"}, {}),
+        ({"source_address": False}, "aws_iam", {}),
+        ({"source_address": True}, "aws_iam", {"sourceAddress": "$context.identity.sourceIp"}),
+        ({"subject": True}, {"type": "TOKEN"}, {"subject": "$context.authorizer.principalId"}),
+    ],
+)
+def test_the_access_log_has_personal_data_only_if_it_is_asked_for(
+    chosen: object, authorizer: object, more: dict
+) -> None:
+    script = """
+        const stage = { Properties: {} }, service = { service: 's', provider: { stage: 'x' } };
+        require('./deploy/access-log')(stage, service, ...JSON.parse(process.argv[1]));
+        console.log(stage.Properties.AccessLogSetting.Format);
+    """
+    command = ["node", "--eval", script, json.dumps([chosen, authorizer])]
+    line = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    assert {key: line.pop(key) for key in more} == more
+    assert set(line.values()) == WITHOUT_IDS
 
 
 def test_the_firewall_is_associated_with_the_stage(prod: Package) -> None:
