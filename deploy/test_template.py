@@ -306,6 +306,7 @@ def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str
     assert function["VpcConfig"]["SubnetIds"] == prod.config["vpc"]["subnet_ids"]
     assert function["VpcConfig"]["SecurityGroupIds"] == prod.config["vpc"]["security_group_ids"]
     assert function.get("ReservedConcurrentExecutions") == prod.config["concurrency"].get(name)
+    assert prod.function(BILL_RUN)["ReservedConcurrentExecutions"] == prod.config["concurrency"][BILL_RUN]
     (layer,) = function["Layers"]
     assert re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer)
 
@@ -403,6 +404,40 @@ def test_metrics_are_made_of_what_the_functions_log(alarms: dict[str, dict], pro
         assert made["FilterPattern"] == pattern
         assert made["MetricTransformations"][0]["MetricNamespace"] == alarms[name]["Namespace"]
     assert filters == {}
+
+
+def test_mail_has_counts_only(prod: Package) -> None:
+    """What is mailed: an alarm's texts, its metrics with their dimensions, and the counts of a bill run.
+
+    test_bill_run_on_aws.py reads a bill run's message, whose parts are all that its state machine lets through.
+    """
+    topic = {"Ref": "AlarmTopic"}
+    mailing = {name for name, resource in prod.resources.items() if topic in references(resource["Properties"])}
+    alarms = {name for name, resource in prod.resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    assert mailing == alarms | {"AlarmSubscription", "AlarmTopicPolicy", "BillRun", "BillRunTells"}
+    for name in alarms:
+        alarm = prod.resources[name]["Properties"]
+        texts = [alarm["AlarmName"], alarm["AlarmDescription"]]
+        metrics = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each] or [alarm]
+        dimensions = [dimension for metric in metrics for dimension in metric.get("Dimensions", [])]
+        assert all(isinstance(text, str) and not re.search(r"\$|{", text) for text in texts)
+        assert {dimension["Name"] for dimension in dimensions} <= {
+            "ApiName",
+            "Stage",
+            "FunctionName",
+            "StateMachineArn",
+        }
+    for made in prod.all("AWS::Logs::MetricFilter"):
+        (transformation,) = made["MetricTransformations"]
+        assert "Dimensions" not in transformation, "a dimension is a text from the log"
+        assert transformation["MetricValue"] in {"1", "$.unresolved_charges"}
+
+
+def references(value: object) -> list:
+    """Every object in this one."""
+    if isinstance(value, dict):
+        return [value, *(found for each in value.values() for found in references(each))]
+    return [found for each in value for found in references(each)] if isinstance(value, list) else []
 
 
 def test_only_cloudwatch_may_publish_alarms(prod: Package) -> None:
