@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -395,6 +396,21 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     assert json.loads(told["Message"]) == again.result
 
 
+def test_a_report_has_counts_only_whatever_the_function_answers(month: Month, emulator: Emulator) -> None:
+    """As if a later function told more: the machine sends what it knows to be a count, and nothing else."""
+    definition = month.definition() | {"StartAt": "Is it done"}
+    told = {"month": month.name, "stopped": None}
+    counts = {"eligible": 2, "charged": 1, "rejected": 1, "unknown": 0, "left": 0}
+    more = {"after": "an id", "subscriptions": ["an id"], "customer_id": "a customer", "upstream_answer": "a card"}
+    answer = told | counts | more | {"done": True, "pass": 1, "charged_now": 1}
+    mailbox = subscribed(emulator, month.stage.config["alarms"]["topic_arn"])
+    given = {"answer": answer, "event": {"dry_run": False}, "charged_now": 1}
+    run = month.runs(month.variant("chatty", definition), given).failed()
+    assert run.result == told | counts | {"dry_run": False, "charged_now": 1}
+    (sent,) = mailbox()
+    assert json.loads(sent["Message"]) == run.result
+
+
 def until_settled(month: Month) -> None:
     under_way = "select id from charge_attempt where state = 'in_flight' and deadline > clock_timestamp()"
     while month.database.run(under_way):
@@ -404,7 +420,7 @@ def until_settled(month: Month) -> None:
 def subscribed(emulator: Emulator, topic: str) -> Callable[[], list[dict]]:
     """What the topic sends from now on."""
     sqs = emulator.client("sqs")
-    queue = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
+    queue = sqs.create_queue(QueueName=f"mailbox-{uuid.uuid4()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     statement = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
     policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
