@@ -6,6 +6,7 @@ const path = require('path');
 const accessLog = require('./access-log');
 const gatewayResponses = require('./gateway-responses');
 const longestName = require('./names');
+const roles = require('./roles');
 const settings = require('./settings');
 
 const ROOT = path.resolve(__dirname, '..');
@@ -91,7 +92,7 @@ module.exports = class Deployment {
   finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
     this.finishGateway(Resources);
-    this.separateRole(Resources);
+    roles(this.serverless, Resources, this.settings.statements);
     this.separateBillRun(Resources);
   }
 
@@ -135,7 +136,10 @@ module.exports = class Deployment {
         ],
       },
     };
-    if (access_log) Object.assign(resources, accessLog(resources.ApiGatewayStage, this.serverless.service));
+    if (access_log) {
+      const log = accessLog(resources.ApiGatewayStage, this.serverless.service, access_log, customers.authorizer);
+      Object.assign(resources, log);
+    }
     if (web_acl_arn) {
       const stage = 'arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/stages/${ApiGatewayStage}';
       resources.WebAclAssociation = {
@@ -143,17 +147,6 @@ module.exports = class Deployment {
         Properties: { ResourceArn: { 'Fn::Sub': [stage, { Api: RestApiId }] }, WebACLArn: web_acl_arn },
       };
     }
-  }
-
-  /** Charge's own, if only charge may read something. */
-  separateRole(resources) {
-    const { platform } = this.settings.statements;
-    if (!platform) return;
-    const role = structuredClone(resources.IamRoleLambdaExecution);
-    role.Properties.RoleName['Fn::Join'][1].splice(-1, 1, 'chargeRole');
-    role.Properties.Policies[0].PolicyDocument.Statement.push(...platform);
-    resources.IamRoleChargeExecution = role;
-    resources.ChargeLambdaFunction.Properties.Role = { 'Fn::GetAtt': ['IamRoleChargeExecution', 'Arn'] };
   }
 
   /** It speaks HTTP only, and is told nothing of the database. */

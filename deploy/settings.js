@@ -58,6 +58,10 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   const topic = alarms?.topic_arn || { Ref: 'AlarmTopic' };
   const authenticated = customersAuthorizer();
   const ofCustomers = authenticated || (chosen.customers === 'aws_iam' ? 'aws_iam' : null);
+  if (config.access_log?.subject && !authenticated) {
+    fail(`${name}: \`access_log.subject\` is only for \`customers.authorization\` cognito or lambda`);
+  }
+
   const limited = { ...LIMITS, ...config.throttle };
 
   const found = {
@@ -98,7 +102,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     },
     /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
-    statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
+    statements: { database: statements(ofDatabase), charge: statements([...ofDatabase, ...ofPlatform]) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
   found.functions = stageFunctions(functions, found);

@@ -66,7 +66,13 @@ def database(**changes: object) -> dict:
             GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "retries": ["cron(0 6 31 * ? *)"]}},
             "`bill_run.retries.0` must be cron(<minute> <hour> <day> * ? *) with a day from 1 to 26",
         ),
-        (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
+        (GOOD | {"access_log": "yes"}, "`access_log` must be true, false, or an object with `source_address` and `su"),
+        (GOOD | {"access_log": {"path": True}}, "`access_log` must be true, false, or an object with"),
+        (GOOD | {"access_log": {"subject": 1}}, "`access_log` must be true, false, or an object with"),
+        (
+            GOOD | {"access_log": {"subject": True}},
+            "`access_log.subject` is only for `customers.authorization` cognito",
+        ),
         (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),
         (
             GOOD | {"web_acl_arn": "arn:aws:wafv2:eu-west-1:1:regional/webacl/shop/1"},
