@@ -110,7 +110,7 @@ create function record_status(
 
         if changes_per_day is not null then
             -- Another change is possible when this one is a day old.
-            select ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)) into retry_after
+            select least(ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)), 86400) into retry_after
             from (
                 select create_date, row_number() over latest as entries, count(*) filter (where is_change) over latest as changes
                 from (
@@ -118,7 +118,7 @@ create function record_status(
                         not is_automatic_return(status_id, details) and not is_correction(id) as is_change
                     from subscription_status_history entry
                     where entry.subscription_id collate "C" = record_status.subscription_id
-                        and create_date > moment - interval '1 day' and create_date < moment + interval '1 second'
+                        and create_date > moment - interval '1 day' and create_date < 'infinity'
                 ) entry
                 window latest as (order by create_date desc, id)
             ) entry
