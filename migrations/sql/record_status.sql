@@ -122,7 +122,8 @@ create function record_status(
                 ) entry
                 window latest as (order by create_date desc, id)
             ) entry
-            where changes >= changes_per_day or entries >= 2 * changes_per_day;
+            where changes >= changes_per_day or entries >= 2 * changes_per_day
+            having count(*) > 0;
             -- Each scheduled date can need a correction by every later change. A change of one of the dates adds none.
             if retry_after is null and effective_from > moment then
                 select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after
