@@ -26,7 +26,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(payload: Value) -> Self {
+    pub fn of(payload: Value) -> Self {
         // A REST API's answer has its headers as lists.
         let mut headers = HashMap::new();
         for name in ["headers", "multiValueHeaders"] {

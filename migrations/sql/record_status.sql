@@ -110,7 +110,7 @@ create function record_status(
 
         if changes_per_day is not null then
             -- Another change is possible when this one is a day old.
-            select ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)) into retry_after
+            select least(ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)), 86400) into retry_after
             from (
                 select create_date, row_number() over latest as entries, count(*) filter (where is_change) over latest as changes
                 from (
@@ -118,11 +118,12 @@ create function record_status(
                         not is_automatic_return(status_id, details) and not is_correction(id) as is_change
                     from subscription_status_history entry
                     where entry.subscription_id collate "C" = record_status.subscription_id
-                        and create_date > moment - interval '1 day' and create_date < moment + interval '1 second'
+                        and create_date > moment - interval '1 day' and create_date < 'infinity'
                 ) entry
                 window latest as (order by create_date desc, id)
             ) entry
-            where changes >= changes_per_day or entries >= 2 * changes_per_day;
+            where changes >= changes_per_day or entries >= 2 * changes_per_day
+            having count(*) > 0;
             -- Each scheduled date can need a correction by every later change. A change of one of the dates adds none.
             if retry_after is null and effective_from > moment then
                 select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after

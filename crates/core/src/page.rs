@@ -18,7 +18,7 @@ impl<T: Serialize> Page<T> {
     /// At most this number of items, and of bytes in a function's answer.
     pub fn of(items: impl IntoIterator<Item = T>, most_items: Option<u32>, most_bytes: usize) -> Result<Self, Error> {
         let mut json = vec![b'['];
-        let mut size = "[]".len();
+        let mut size = "[],".len();
         let mut last = None;
         for (count, item) in (0..).zip(items) {
             let before = json.len();

@@ -43,7 +43,7 @@ async fn pages(api: &Api, environment: &Environment, first: Call) -> Vec<Vec<Str
         let payload = environment.invoke_raw(call.event(), Duration::from_secs(29)).await.unwrap();
         let size = payload.to_string().len();
         assert!(size <= LARGEST_ANSWER, "{size}");
-        let answer = environment.call(&call).await;
+        let answer = Answer::of(payload);
         next = answer.next_page("/subscription");
         pages.push(ids(&answer));
         let create_date = ["null", "'2020-01-10'", "'2020-02-01'", "utc_now()"][pages.len() % 4];
@@ -69,7 +69,7 @@ async fn a_customer_with_30_000_subscriptions_is_listed() {
     .fetch_all(&api.sql)
     .await
     .unwrap();
-    for (limit, size) in [(None, 1000), (Some("10000"), 10_000), (Some("7777"), 7777)] {
+    for (limit, size) in [(None, 1000), (Some("10000"), 10_000)] {
         let first = limit.map_or(list(), |limit| list().query("limit", limit));
         let pages = pages(&api, &environment, first).await;
         assert!(pages.iter().all(|page| page.len() <= size), "{limit:?}");
