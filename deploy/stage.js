@@ -31,7 +31,8 @@ exports.stageOf = function stageOf({ stage, config, name, fail }) {
     isOpen,
     operators: config.operators?.authorization || usual.operators,
     customers: config.customers?.authorization || usual.customers,
-    sslmode: config.database.sslmode || usual.sslmode,
+    // The public authorities (`system`) are for verify-full only.
+    sslmode: config.database.sslmode || (config.database.sslrootcert === 'system' ? CLOSED : usual).sslmode,
     changes_per_day: config.changes_per_day ?? usual.changes_per_day,
   };
   if (!chosen.customers) {
