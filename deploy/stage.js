@@ -74,6 +74,8 @@ exports.weaknesses = function weaknesses({ stage, chosen, config, name, function
     sslmode in WEAK_SSLMODES &&
       !isHere(database.db_host) &&
       `\`database.sslmode\` ${sslmode} ${WEAK_SSLMODES[sslmode]}: verify-full is safe`,
+    !database.functions_user &&
+      `the functions have the owner's login, which may rewrite the ledger: \`database.functions_user\` of ${name} names another`,
     isPlain(database[password]) && `\`database.${password}\` ${readable}`,
     api_secret === PLACEHOLDER
       ? "the platform's api_secret is the placeholder of model_config.json"
