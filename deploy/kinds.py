@@ -29,7 +29,11 @@ KINDS = {
         "alarms": {"email": "on-duty@example.com"},
     },
     "staging": {
-        "database": DATABASE | {"db_password": f"arn:aws:ssm:{REGION}:123456789012:parameter/password"},
+        "database": DATABASE
+        | {
+            "functions_user": "beer_club_functions",
+            "functions_password": f"arn:aws:ssm:{REGION}:123456789012:parameter/password",
+        },
         "customers": {"authorization": "lambda", "arn": FUNCTION},
         "cors_allow_origin": "https://shop.example.com",
         "operators": {"authorization": "none"},

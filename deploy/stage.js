@@ -31,7 +31,8 @@ exports.stageOf = function stageOf({ stage, config, name, fail }) {
     isOpen,
     operators: config.operators?.authorization || usual.operators,
     customers: config.customers?.authorization || usual.customers,
-    sslmode: config.database.sslmode || usual.sslmode,
+    // The public authorities (`system`) are for verify-full only.
+    sslmode: config.database.sslmode || (config.database.sslrootcert === 'system' ? CLOSED : usual).sslmode,
     changes_per_day: config.changes_per_day ?? usual.changes_per_day,
   };
   if (!chosen.customers) {
@@ -73,6 +74,8 @@ exports.weaknesses = function weaknesses({ stage, chosen, config, name, function
     sslmode in WEAK_SSLMODES &&
       !isHere(database.db_host) &&
       `\`database.sslmode\` ${sslmode} ${WEAK_SSLMODES[sslmode]}: verify-full is safe`,
+    !database.functions_user &&
+      `the functions have the owner's login, which may rewrite the ledger: \`database.functions_user\` of ${name} names another`,
     isPlain(database[password]) && `\`database.${password}\` ${readable}`,
     api_secret === PLACEHOLDER
       ? "the platform's api_secret is the placeholder of model_config.json"

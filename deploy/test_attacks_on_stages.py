@@ -90,10 +90,14 @@ def test_a_listener_reads_the_platforms_secret(tmp_path: Path) -> None:
     ],
 )
 def test_a_listener_reads_the_secret_on_the_way_to_an_odd_address(url: str, is_refused: bool) -> None:
-    script = "const { checkPlatform } = require('./deploy/stage');"
-    script += "checkPlatform(process.argv[1], { isOpen: false }, 'It', (line) => console.log(line))"
-    done = subprocess.run(["node", "--eval", script, url], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == (f"It {CLEAR}\n" if is_refused else "")
+    script = "checkPlatform(process.argv[1], { isOpen: false }, 'It', (line) => console.log(line))"
+    assert said_by_stage_js(script, url) == (f"It {CLEAR}\n" if is_refused else "")
+
+
+def said_by_stage_js(script: str, argument: str) -> str:
+    script = "const { checkPlatform, stageOf } = require('./deploy/stage');" + script
+    command = ["node", "--eval", script, argument]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_listener_reads_the_secret_of_a_platform_in_the_environment(tmp_path: Path) -> None:
@@ -107,6 +111,16 @@ def test_a_server_in_between_takes_the_databases_password(kinds: dict[str, Packa
             url = kinds[stage].function(name)["Environment"]["Variables"]["DATABASE_URL"]
             assert url.endswith(f"?sslmode={sslmode}")
     assert [w for w in kinds["production"].warnings if "`database.sslmode` require does not check" in w]
+
+
+@pytest.mark.parametrize(
+    ("database", "sslmode"),
+    [({}, "prefer"), ({"sslrootcert": "rds.pem"}, "prefer"), ({"sslrootcert": "system"}, "verify-full")],
+)
+def test_a_server_in_between_takes_the_password_of_dev(database: dict, sslmode: str) -> None:
+    """The public authorities are for verify-full only."""
+    script = "console.log(stageOf({ stage: 'dev', config: { database: JSON.parse(process.argv[1]) } }).sslmode)"
+    assert said_by_stage_js(script, json.dumps(database)) == f"{sslmode}\n"
 
 
 # It must stay possible.

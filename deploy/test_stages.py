@@ -27,6 +27,9 @@ CUSTOMERS_ROUTES = (
     "POST /club/{id}/subscribe, POST /subscription/{id}/status, GET /subscription/{id}, GET /subscription/{id}/charge,"
     " GET /club"
 )
+OWNER = (
+    "the functions have the owner's login, which may rewrite the ledger: `database.functions_user` of {} names another"
+)
 READABLE = "can be read in the functions' environments and in the template: give the ARN of a secret instead"
 PLACEHOLDER = "the platform's api_secret is the placeholder of model_config.json"
 WARNINGS = {
@@ -38,17 +41,23 @@ WARNINGS = {
         "anybody may act for any customer on stage production:"
         f" `customers.authorization` of production_config.json closes {CUSTOMERS_ROUTES}",
         "`database.sslmode` require does not check which server answers: verify-full is safe",
+        OWNER.format("production_config.json"),
         f"`database.db_password` {READABLE}",
         PLACEHOLDER,
         "a customer may change a subscription as often as they like: `changes_per_day` of production_config.json is 0",
         "nothing shows who called: `access_log` of production_config.json keeps a line for each call",
         "nobody hears of failures and of charges that need a person: `alarms` of production_config.json says who",
     ],
-    "Dev": [f"`database.db_password` {READABLE}", f"the platform's api_secret {READABLE}"],
+    "Dev": [
+        OWNER.format("Dev_config.json"),
+        f"`database.db_password` {READABLE}",
+        f"the platform's api_secret {READABLE}",
+    ],
     "dev-2": [
         "customers may be able to write the claim custom:customer_id and so act for others:"
         " see `customers.claim` in docs/deploying.md",
         "any page may call with a customer's token: `cors_allow_origin` of dev-2_config.json names the shop's origin",
+        OWNER.format("dev-2_config.json"),
         f"`database.db_password` {READABLE}",
         PLACEHOLDER,
     ],
