@@ -9,7 +9,7 @@ use club_core::{
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{NewSubscription, Page, StatusChange, Subscription},
+    subscription::{EligiblePage, NewSubscription, StatusChange, Subscription},
 };
 use futures_util::TryStreamExt;
 use serde_json::json;
@@ -240,7 +240,7 @@ impl Statements {
             }
             Operation::Status => {
                 let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                StatusChange::new(Caller::Anyone, Tz::UTC, subscription, Status::Active)
+                StatusChange::new(Caller::Anyone, Tz::UTC, None, subscription, Status::Active)
                     .record(&self.database, time)
                     .await
                     .expect("an entry");
@@ -294,7 +294,7 @@ impl Statements {
 
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
-        let page = Page { after, limit: Some(limit), due: false };
+        let page = EligiblePage { after, limit: Some(limit), due: false };
         let (eligible, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
         eligible.next_after
     }

@@ -259,6 +259,12 @@ async fn every_broken_function_is_caught() {
             &[("set state = 'charged',", "set state = case when live then 'charged' else attempt.state end,")],
             "",
         ),
+        (
+            "a success after a decision that does not hold the month that another gives back",
+            "settle_charge",
+            &[("perform hold_by_late_order(settled)", "perform null")],
+            "",
+        ),
     ] {
         let api = Api::start().await;
         break_function(&api, function, parts).await;

@@ -66,8 +66,13 @@ pub struct Recorded {
 }
 
 impl StatusChange {
-    pub fn new(caller: Caller, state: &StatusState, subscription_id: SubscriptionId, status: Status) -> Self {
-        let &StatusState { timezone, changes_per_day, .. } = state;
+    pub fn new(
+        caller: Caller,
+        timezone: Tz,
+        changes_per_day: Option<i32>,
+        subscription_id: SubscriptionId,
+        status: Status,
+    ) -> Self {
         Self {
             id: Uuid::new_v4(),
             caller,
