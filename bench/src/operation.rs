@@ -9,7 +9,7 @@ use club_core::{
     clock::Budget,
     database::Database,
     model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{NewSubscription, Page, StatusChange, Subscription},
+    subscription::{EligiblePage, NewSubscription, StatusChange, Subscription},
 };
 use futures_util::TryStreamExt;
 use serde_json::json;
