@@ -240,7 +240,7 @@ impl Statements {
             }
             Operation::Status => {
                 let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                StatusChange::new(Caller::Anyone, Tz::UTC, None, subscription, Status::Active)
+                StatusChange::new(Caller::Anyone, Tz::UTC, subscription, Status::Active)
                     .record(&self.database, time)
                     .await
                     .expect("an entry");

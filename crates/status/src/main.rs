@@ -65,8 +65,8 @@ async fn change_status(state: Arc<StatusState>, request: Request) -> Result<Repl
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let body: Body = http::body(&request)?;
 
-    let StatusState { timezone, changes_per_day, .. } = *state;
-    let mut change = StatusChange::new(caller, timezone, changes_per_day, subscription_id, body.status_id);
+    let mut change = StatusChange::new(caller, state.timezone, subscription_id, body.status_id);
+    change.changes_per_day = state.changes_per_day;
     change.end = body.end()?;
     change.effect_date = body.effect_date;
     change.details = body.details;

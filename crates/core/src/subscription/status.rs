@@ -40,7 +40,8 @@ pub struct StatusChange {
     id: Uuid,
     caller: Caller,
     timezone: Tz,
-    changes_per_day: Option<i32>,
+    /// The most changes of the subscription in 24 hours.
+    pub changes_per_day: Option<i32>,
     pub subscription_id: SubscriptionId,
     pub status: Status,
     /// Default: now.
@@ -66,18 +67,12 @@ pub struct Recorded {
 }
 
 impl StatusChange {
-    pub fn new(
-        caller: Caller,
-        timezone: Tz,
-        changes_per_day: Option<i32>,
-        subscription_id: SubscriptionId,
-        status: Status,
-    ) -> Self {
+    pub fn new(caller: Caller, timezone: Tz, subscription_id: SubscriptionId, status: Status) -> Self {
         Self {
             id: Uuid::new_v4(),
             caller,
             timezone,
-            changes_per_day,
+            changes_per_day: None,
             subscription_id,
             status,
             effect_date: None,
