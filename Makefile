@@ -50,9 +50,10 @@ package: .venv/installed node_modules/.package-lock.json
 		$(if $(wildcard $(STAGE)_config.json),,--param configs=deploy/example)
 	@ls -l target/lambda/*.zip .serverless/*template*.json
 
-# Packages two stages, has others judge their templates, and deploys both to an emulator that runs them.
+# Packages each kind of stage, has others judge templates, and deploys stages to an emulator that runs them.
 check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/installed \
-		contract/node_modules/.package-lock.json $(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
+		contract/node_modules/.package-lock.json deploy/serverless-3/node_modules/.package-lock.json \
+		$(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
 	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
 # Every file that pip takes has a digest in the requirements.
@@ -77,8 +78,9 @@ contract/.venv/installed: contract/requirements.txt
 	contract/.venv/bin/pip install $(PIP_OPTIONS) -r contract/requirements.txt
 	touch $@
 
-contract/node_modules/.package-lock.json: contract/package.json contract/package-lock.json
-	npm ci --prefix contract --ignore-scripts --no-audit --no-fund --loglevel error
+contract/node_modules/.package-lock.json deploy/serverless-3/node_modules/.package-lock.json: \
+		%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
 # Measures the release binaries against floors, and prints every bar with its verdict. bench-report writes docs/.

@@ -13,6 +13,7 @@ from document import ROOT
 from gateway import Gateway
 
 PROGRAMS = ROOT / "contract/node_modules/.bin"
+CHANGES_PER_DAY = int(os.environ["CHANGES_PER_DAY"])
 
 
 @pytest.fixture(scope="session")

@@ -259,6 +259,8 @@ test("the customer reads in words what went wrong", async () => {
   for (const [status, code, words] of [
     [401, "unauthenticated", "Please sign in again."],
     [409, "club_not_active", "This club takes no subscriptions at the moment."],
+    [413, "too_large", "The shop has asked for something that cannot be done."],
+    [429, "too_many_changes", "Please try again tomorrow."],
     [503, "database_unavailable", "Please try again in a minute."],
     [500, "internal_error", "Please try again in a minute."],
   ]) {

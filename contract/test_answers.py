@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import pytest
 import requests
-from conftest import Database, Platform
+from conftest import CHANGES_PER_DAY, Database, Platform
 from document import CLOSED_ONLY, OPERATIONS
 from gateway import Gateway, without_header
 from schemathesis import Case
@@ -19,6 +19,7 @@ from schemathesis.core.transport import Response
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 NAMES = count(1)
+TOO_LONG = "x" * 16 * 1024
 
 
 @dataclass
@@ -109,8 +110,8 @@ def charges_case(**query: object) -> Case:
     return OPERATIONS["charges"].case({}, query=query)
 
 
-def subscriptions_case(customer: str) -> Case:
-    return OPERATIONS["subscriptions"].case({}, query={"customer_id": customer})
+def subscriptions_case(customer: str, **query: object) -> Case:
+    return OPERATIONS["subscriptions"].case({}, query={"customer_id": customer} | query)
 
 
 def clubs_case() -> Case:
@@ -164,6 +165,18 @@ def page_required(world: World) -> Provoked:
     finally:
         world.database.run("delete from subscription_status_history where id = subscription_id")
         world.database.run("delete from subscription where customer_store_id = 'one of many'")
+
+
+def too_many_changes(world: World) -> Provoked:
+    name = world.subscription()
+    world.database.run(
+        "insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date)"
+        " select gen_random_uuid()::text, %(name)s, 1, utc_now(), utc_now() from generate_series(1, %(limit)s)",
+        name=name,
+        limit=CHANGES_PER_DAY,
+    )
+    case = status_case(name, status_id=1)
+    return case, world.ask(case)
 
 
 def charge_in_progress(world: World) -> Provoked:
@@ -221,10 +234,15 @@ def database_unavailable(operation: str) -> Callable[[World], Provoked]:
 
 PROVOKE: dict[tuple[str, int, str], Callable[[World], Provoked]] = {
     ("subscribe", 400, "invalid_request"): asking(lambda _: OPERATIONS["subscribe"].case({"id": 1}, body={})),
+    ("subscribe", 413, "too_large"): asking(
+        lambda _: OPERATIONS["subscribe"].case({"id": 1}, body={"customer_id": "c", "note": TOO_LONG})
+    ),
     ("subscribe", 404, "club_not_found"): asking(lambda _: subscribe_case(club=2147483647)),
     ("subscribe", 409, "club_not_active"): asking(lambda _: subscribe_case(club=2)),
     ("subscribe", 409, "already_subscribed"): already_subscribed,
     ("status", 400, "invalid_request"): asking(lambda world: status_case(world.subscription(), status_id=4)),
+    ("status", 413, "too_large"): asking(lambda world: status_case(world.subscription(), status_id=1, note=TOO_LONG)),
+    ("status", 429, "too_many_changes"): too_many_changes,
     ("status", 404, "subscription_not_found"): asking(lambda _: status_case("nobody", status_id=1)),
     ("status", 409, "nothing_to_skip"): asking(
         lambda world: status_case(world.subscription(2), status_id=3, skip="2999-12")
@@ -325,6 +343,24 @@ def test_a_page_leads_to_the_next(world: World) -> None:
     after = requests.get(urljoin(answer.url, answer.links["next"]["url"]))
     case.validate_response(after)
     assert answer.json() < after.json()
+
+
+def test_a_page_of_a_customers_subscriptions_leads_to_the_next(world: World) -> None:
+    customer = f"customer {next(NAMES)}"
+    insert = "insert into subscription (id, club_id, customer_store_id) values (%(id)s, 1, %(customer)s)"
+    ids = [f"{customer} {letter}" for letter in "abc"]
+    for id in ids:
+        world.database.run(insert, id=id, customer=customer)
+    case = subscriptions_case(customer, limit=1)
+    answer = requests.request(**case.as_transport_kwargs(base_url=world.api))
+    found = []
+    while True:
+        case.validate_response(answer)
+        found += [subscription["id"] for subscription in answer.json()]
+        if "next" not in answer.links:
+            break
+        answer = requests.get(urljoin(answer.url, answer.links["next"]["url"]))
+    assert found == ids
 
 
 def test_a_page_of_charges_leads_to_the_next(world: World) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 from emulator import Emulator, emulating
+from kinds import KINDS
 from local_api import target_directory
 from package import EXAMPLE, Package
 from processes import ROOT, running
@@ -41,6 +42,18 @@ def prod(packages: dict[str, Package]) -> Package:
 @pytest.fixture(params=["prod", "dev"])
 def package(request: pytest.FixtureRequest, packages: dict[str, Package]) -> Package:
     return packages[request.param]
+
+
+@pytest.fixture(scope="session")
+def kinds(dev: Package, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
+    """Packaged, by their stages' names."""
+    configs = tmp_path_factory.mktemp("kinds")
+    found = {"dev": dev}
+    assert dev.config == KINDS["dev"]
+    for stage in KINDS.keys() - {"dev"}:
+        (configs / f"{stage}_config.json").write_text(json.dumps(KINDS[stage]), encoding="utf-8")
+        found[stage] = Package(stage, tmp_path_factory.mktemp(stage), configs)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -136,30 +149,34 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
     config["database"] |= database.block | {"functions_password": f"{password['ARN']}:password::"}
     config["ecommerce"] |= ecommerce
     config["secrets_extension_arn"] = published["LayerVersionArn"]
-    # The stage `shop` authenticates customers.
-    del config["customers"]
+    # The stage `shop` authenticates customers, and so has tokens with a subject.
+    config["customers"] = {"authorization": "none"}
+    del config["access_log"]["subject"]
     return config
 
 
-def caller(emulator: Emulator, name: str, actions: list[str]) -> Credentials:
+def caller(emulator: Emulator, name: str, *statements: dict) -> Credentials:
     """Of somebody who may do just this."""
     iam = emulator.client("iam")
     iam.create_user(UserName=name)
-    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
 
+def anywhere(action: str) -> dict:
+    return {"Effect": "Allow", "Action": action, "Resource": "*"}
+
+
 @pytest.fixture(scope="session")
 def operator(emulator: Emulator) -> Credentials:
-    return caller(emulator, "operator", ["execute-api:Invoke"])
+    return caller(emulator, "operator", anywhere("execute-api:Invoke"))
 
 
 @pytest.fixture(scope="session")
 def stranger(emulator: Emulator) -> Credentials:
-    return caller(emulator, "stranger", ["s3:ListAllMyBuckets"])
+    return caller(emulator, "stranger", anywhere("s3:ListAllMyBuckets"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

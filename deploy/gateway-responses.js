@@ -62,6 +62,7 @@ module.exports = function gatewayResponses({ RestApiId, origin, signed }) {
         ResponseParameters: {
           'gatewayresponse.header.Access-Control-Allow-Origin': `'${origin}'`,
           'gatewayresponse.header.Content-Type': "'application/problem+json'",
+          'gatewayresponse.header.X-Content-Type-Options': "'nosniff'",
           ...(isWorthRepeating && { 'gatewayresponse.header.Retry-After': `'${RETRY_AFTER}'` }),
         },
         ResponseTemplates: { 'application/json': JSON.stringify(problem) },

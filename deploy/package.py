@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,9 @@ import yaml
 from processes import ROOT
 
 EXAMPLE = ROOT / "deploy/example"
+OSLS = ROOT / "node_modules/.bin/serverless"
+# The last Serverless Framework without a login.
+SERVERLESS_3 = ROOT / "deploy/serverless-3/node_modules/.bin/serverless"
 REGION = "us-east-1"
 
 DEFINITIONS = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
@@ -44,11 +48,18 @@ CUSTOMERS_LIST = next(route for route in ROUTES if (route.method, route.path) ==
 METHODS = {(route.method, route.path) for route in ROUTES} | {("OPTIONS", route.path) for route in FRONT_END}
 
 
-def serverless(*arguments: str, configs: Path, **environment: str) -> subprocess.CompletedProcess:
+def serverless(
+    *arguments: str, configs: Path, framework: Path = OSLS, **environment: str
+) -> subprocess.CompletedProcess:
+    return run_framework(framework, *arguments, "--param", f"configs={configs}", folder=ROOT, **environment)
+
+
+def run_framework(framework: Path, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """With the configuration's settings of the platform and this AWS, whatever the caller's environment has."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ECOMMERCE_"))}
-    command = [ROOT / "node_modules/.bin/serverless", *arguments, "--param", f"configs={configs}"]
-    return subprocess.run(command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=False)
+    silent = {"SLS_TELEMETRY_DISABLED": "1", "SLS_NOTIFICATIONS_MODE": "off"}
+    command, variables = [framework, *arguments], variables | silent | environment
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
 def logical(name: str) -> str:
@@ -56,17 +67,11 @@ def logical(name: str) -> str:
     return name.capitalize().replace("-", "Dash")
 
 
-class Package:
-    def __init__(self, stage: str, folder: Path) -> None:
-        done = serverless("package", "--stage", stage, "--package", str(folder), configs=EXAMPLE)
-        assert done.returncode == 0, f"stage {stage} cannot be packaged:\n{done.stdout}{done.stderr}"
-        self.stage, self.said = stage, done.stdout + done.stderr
-        self.config = json.loads((EXAMPLE / f"{stage}_config.json").read_text(encoding="utf-8"))
-        self.templates = sorted(folder.glob("cloudformation-template-*.json"))
+class Template:
+    """It is for CloudFormation."""
+
+    def __init__(self, folder: Path) -> None:
         self.resources = json.loads((folder / "cloudformation-template-update-stack.json").read_text())["Resources"]
-        # The next package replaces them where they are.
-        self.functions = FUNCTIONS + ((BILL_RUN,) if "bill_run" in self.config else ())
-        self.zips = {name: Path(shutil.copy(ROOT / f"target/lambda/{name}.zip", folder)) for name in self.functions}
 
     def all(self, kind: str) -> list[dict]:
         return [r["Properties"] for r in self.resources.values() if r["Type"] == kind]
@@ -91,3 +96,18 @@ class Package:
     def statements(self, role: str) -> list[dict]:
         policies = self.resources[role]["Properties"]["Policies"]
         return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+class Package(Template):
+    def __init__(self, stage: str, folder: Path, configs: Path = EXAMPLE, framework: Path = OSLS) -> None:
+        options = ["--stage", stage, "--package", str(folder)]
+        done = serverless("package", *options, configs=configs, framework=framework)
+        assert done.returncode == 0, f"stage {stage} cannot be packaged:\n{done.stdout}{done.stderr}"
+        self.stage, self.said = stage, done.stdout + done.stderr
+        self.warnings = re.findall(r"^Warning: (.*)$", self.said, re.MULTILINE)
+        self.config = json.loads((configs / f"{stage}_config.json").read_text(encoding="utf-8"))
+        super().__init__(folder)
+        self.templates = sorted(folder.glob("cloudformation-template-*.json"))
+        # The next package replaces them where they are.
+        self.functions = FUNCTIONS + ((BILL_RUN,) if "bill_run" in self.config else ())
+        self.zips = {name: Path(shutil.copy(ROOT / f"target/lambda/{name}.zip", folder)) for name in self.functions}

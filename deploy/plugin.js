@@ -5,6 +5,8 @@ const fs = require('fs');
 const path = require('path');
 const accessLog = require('./access-log');
 const gatewayResponses = require('./gateway-responses');
+const longestName = require('./names');
+const roles = require('./roles');
 const settings = require('./settings');
 
 const ROOT = path.resolve(__dirname, '..');
@@ -15,7 +17,8 @@ module.exports = class Deployment {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
     this.log = log;
-    if (serverless.processedInput.isHelpRequest) return;
+    // Serverless Framework 3 has the option alone.
+    if (serverless.processedInput.isHelpRequest || options.help) return;
     const params = Object.fromEntries([].concat(options.param || []).map((param) => param.split(/=(.*)/s, 2)));
     // Before any ${stage:…} asks: else each of them would report what is wrong.
     this.settings = settings({
@@ -26,16 +29,17 @@ module.exports = class Deployment {
       folder: path.resolve(params.configs || ROOT),
       root: ROOT,
       environment: process.env,
-      fail: (line) => {
-        throw new serverless.classes.Error(line, 'CONFIGURATION');
-      },
+      functions: serverless.configurationInput.functions[0],
+      fail: (line) => this.fail(line),
     });
+    serverless.extendConfiguration(['functions', '0'], this.settings.functions);
 
     this.configurationVariablesSources = { stage: { resolve: (query) => this.resolve(query) } };
     this.hooks = {
       'before:package:createDeploymentArtifacts': () => this.build(),
       'before:package:function:package': () => this.build(),
       'before:package:finalize': () => this.finish(),
+      'after:aws:package:finalize:mergeCustomProviderResources': () => this.checkNames(),
       'before:deploy:deploy': () => this.warn(),
       'after:package:finalize': () => this.warn(),
     };
@@ -88,7 +92,7 @@ module.exports = class Deployment {
   finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
     this.finishGateway(Resources);
-    this.separateRole(Resources);
+    roles(this.serverless, Resources, this.settings.statements);
     this.separateBillRun(Resources);
   }
 
@@ -132,7 +136,10 @@ module.exports = class Deployment {
         ],
       },
     };
-    if (access_log) Object.assign(resources, accessLog(resources.ApiGatewayStage, this.serverless.service));
+    if (access_log) {
+      const log = accessLog(resources.ApiGatewayStage, this.serverless.service, access_log, customers.authorizer);
+      Object.assign(resources, log);
+    }
     if (web_acl_arn) {
       const stage = 'arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/stages/${ApiGatewayStage}';
       resources.WebAclAssociation = {
@@ -142,21 +149,24 @@ module.exports = class Deployment {
     }
   }
 
-  /** Charge's own, if only charge may read something. */
-  separateRole(resources) {
-    const { platform } = this.settings.statements;
-    if (!platform) return;
-    const role = structuredClone(resources.IamRoleLambdaExecution);
-    role.Properties.RoleName['Fn::Join'][1].splice(-1, 1, 'chargeRole');
-    role.Properties.Policies[0].PolicyDocument.Statement.push(...platform);
-    resources.IamRoleChargeExecution = role;
-    resources.ChargeLambdaFunction.Properties.Role = { 'Fn::GetAtt': ['IamRoleChargeExecution', 'Arn'] };
-  }
-
   /** It speaks HTTP only, and is told nothing of the database. */
   separateBillRun({ BillDashrunLambdaFunction: made }) {
     if (!made) return;
     for (const name of Object.keys(this.settings.environment)) delete made.Properties.Environment.Variables[name];
+  }
+
+  /** Of everything, so that CloudFormation does not refuse one half-way through a deployment. */
+  checkNames() {
+    const { provider } = this.serverless.service;
+    const tooLong = longestName(provider.compiledCloudFormationTemplate.Resources, provider.region);
+    if (!tooLong) return;
+    const { kind, name, limit, excess } = tooLong;
+    const shorter = `the stage's must be ${excess} characters shorter`;
+    this.fail(`the name ${name} of ${kind} may have ${limit} characters: ${shorter}`);
+  }
+
+  fail(line) {
+    throw new this.serverless.classes.Error(line, 'CONFIGURATION');
   }
 
   warn() {

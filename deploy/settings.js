@@ -8,6 +8,8 @@ const schema = require('./config.schema.json');
 const layers = require('./secrets-extension.json');
 const timeZones = require('./time-zones.json');
 const billRun = require('./bill-run');
+const { stageFunctions } = require('./functions');
+const { checkPlatform, stageOf, weaknesses } = require('./stage');
 
 const MODEL = 'model_config.json';
 const RDS_BUNDLE = 'https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem';
@@ -22,9 +24,10 @@ const isReference = (value) => value.startsWith('arn:');
  * What `<stage>_config.json` says about a deployment. The functions read the same file in crates/core/src/config.rs,
  * Alembic in migrations/env.py.
  *
+ * @param functions those of functions.yml
  * @param fail takes one line for the person who deploys, and throws
  */
-module.exports = function settings({ stage, region, architecture, folder, root, environment, fail }) {
+module.exports = function settings({ stage, region, architecture, folder, root, environment, functions, fail }) {
   const name = `${stage}_config.json`;
   const config = read(folder, name);
   if (!config) {
@@ -34,7 +37,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     fail(`${name} is missing${there}: copy ${MODEL} to it and fill in \`database\``);
   }
   check(config, name);
-  const production = stage === 'prod';
+  const chosen = stageOf({ stage, config, name, fail });
   const warnings = Object.keys(config)
     .filter((key) => !(key in schema.properties))
     .map((key) => `nothing reads \`${key}\` of ${name}`);
@@ -50,24 +53,18 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn, config.web_acl_arn]) {
     if (arn && arn.split(':')[3] !== region) fail(`${name} has an ARN of ${arn.split(':')[3]}, and this is ${region}`);
   }
-  const authorization = operators.authorization || (production ? 'aws_iam' : 'none');
-  if (authorization === 'none') {
-    const open = `anybody may call eligible and charge on stage ${stage}`;
-    warnings.push(`${open}: \`operators.authorization\` of ${name} closes them`);
-  }
-  const ofOperators = authorization === 'none' ? null : authorization;
+  const ofOperators = chosen.operators === 'none' ? null : chosen.operators;
   const origin = config.cors_allow_origin || '*';
   const topic = alarms?.topic_arn || { Ref: 'AlarmTopic' };
   const authenticated = customersAuthorizer();
-  const ofCustomers = authenticated || (customers.authorization === 'aws_iam' ? 'aws_iam' : null);
-  if (production && !ofCustomers) {
-    const open = 'anybody may act for any customer on stage prod';
-    warnings.push(`${open}: \`customers.authorization\` of ${name} closes subscribe, status and lookup`);
+  const ofCustomers = authenticated || (chosen.customers === 'aws_iam' ? 'aws_iam' : null);
+  if (config.access_log?.subject && !authenticated) {
+    fail(`${name}: \`access_log.subject\` is only for \`customers.authorization\` cognito or lambda`);
   }
 
   const limited = { ...LIMITS, ...config.throttle };
 
-  return {
+  const found = {
     warnings,
     environment: {
       DATABASE_URL: databaseUrl(),
@@ -75,7 +72,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       CORS_ALLOW_ORIGIN: origin,
       BILLING_TIMEZONE: timezone(),
     },
-    ecommerce,
+    environments: { charge: ecommerce, status: { CHANGES_PER_DAY: String(chosen.changes_per_day) } },
     cors: { origin, headers: ['content-type', ...(authenticated ? ['authorization'] : [])], maxAge: 3600 },
     vpc: vpc && { securityGroupIds: vpc.security_group_ids, subnetIds: vpc.subnet_ids },
     concurrency: config.concurrency,
@@ -90,8 +87,6 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     }),
     customers: {
       authorizer: ofCustomers,
-      /** A customer's list names ids, so it is the operators' where customers are not authenticated. */
-      list_authorizer: ofCustomers || ofOperators,
       environment: authenticated ? { CUSTOMER_CLAIM: customers.claim || 'sub' } : {},
       throttle: customers.rate_limit || customers.burst_limit ? limits(customers, limited) : null,
     },
@@ -107,24 +102,27 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     },
     /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
-    statements: { database: statements(ofDatabase), platform: statements(ofPlatform) },
+    statements: { database: statements(ofDatabase), charge: statements([...ofDatabase, ...ofPlatform]) },
     layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
   };
+  found.functions = stageFunctions(functions, found);
+  warnings.push(...weaknesses({ stage, chosen, config, name, functions: found.functions, ecommerce }));
+  return found;
 
   /** Of a user pool, or of a function that reads tokens; null if customers are not authenticated. */
   function customersAuthorizer() {
-    const { authorization = 'none', arn, claim } = customers;
-    const service = { cognito: 'cognito-idp', lambda: 'lambda' }[authorization];
+    const { arn, claim } = customers;
+    const service = { cognito: 'cognito-idp', lambda: 'lambda' }[chosen.customers];
     if (!service) {
       const [key] = Object.entries({ arn, claim }).find(([, value]) => value) || [];
       if (key) fail(`${name}: \`customers.${key}\` is only for \`customers.authorization\` cognito or lambda`);
       return null;
     }
     if (arn?.split(':')[2] !== service) {
-      const what = { cognito: 'a user pool', lambda: 'a Lambda function' }[authorization];
+      const what = { cognito: 'a user pool', lambda: 'a Lambda function' }[chosen.customers];
       fail(`${name}: \`customers.arn\` must be the ARN of ${what}`);
     }
-    return { name: 'customers', type: authorization === 'cognito' ? 'COGNITO_USER_POOLS' : 'TOKEN', arn };
+    return { name: 'customers', type: chosen.customers === 'cognito' ? 'COGNITO_USER_POOLS' : 'TOKEN', arn };
   }
 
   function limits(chosen, usual) {
@@ -170,7 +168,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     if (net.isIPv6(db_host) && db_host.includes('%')) fail(`${name}: \`database.db_host\` cannot have a zone`);
     const host = net.isIPv6(db_host) ? `[${db_host}]` : encodeURIComponent(db_host);
     const server = `${host}:${db_port || 5432}/${encodeURIComponent(db_name)}`;
-    const sslmode = database.sslmode || (production ? 'verify-full' : 'prefer');
+    const { sslmode } = chosen;
     if (sslmode === 'verify-ca' && !sslrootcert) {
       fail(`${name}: \`database.sslmode\` verify-ca needs \`database.sslrootcert\`; verify-full does not`);
     }
@@ -216,9 +214,8 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
       { database, ecommerce: { base_url, api_key, api_secret, timeout_ms } },
       'the environment, or the configuration',
     );
-    if (production && api_secret === 'change-me') {
-      warnings.push(`the platform's api_secret is the placeholder of ${MODEL}`);
-    }
+    const setting = environment.ECOMMERCE_BASE_URL ? 'ECOMMERCE_BASE_URL' : `\`ecommerce.base_url\` of ${file}`;
+    checkPlatform(base_url, chosen, setting, fail);
     return found;
   }
 

@@ -1,10 +1,12 @@
 """What is missing or wrong in a configuration is one line, and nothing is built."""
 
 import json
+import re
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from package import EXAMPLE, serverless
+from package import EXAMPLE, REGION, Template, serverless
 
 GOOD = json.loads((EXAMPLE / "dev_config.json").read_text(encoding="utf-8"))
 
@@ -53,6 +55,7 @@ def database(**changes: object) -> dict:
         ),
         (GOOD | {"customers": {"arn": "arn:aws:s3:::x"}}, "`customers.arn` must be the ARN of a user pool or of a"),
         (GOOD | {"customers": {"claim": "sub"}}, "`customers.claim` is only for `customers.authorization` cognito or"),
+        (GOOD | {"changes_per_day": -1}, "`changes_per_day` must be a number of changes, or 0 for no limit"),
         (GOOD | {"throttle": {"rate_limit": 0}}, "`throttle.rate_limit` must be a number of requests from 1 to 10000"),
         (GOOD | {"bill_run": {}}, "dev_config.json has no `bill_run.schedule`"),
         (GOOD | {"bill_run": {"schedule": "cron(0 6 31 * ? *)"}}, "must be cron(<minute> <hour> <day> * ? *) with"),
@@ -63,7 +66,13 @@ def database(**changes: object) -> dict:
             GOOD | {"bill_run": {"schedule": "cron(0 6 1 * ? *)", "retries": ["cron(0 6 31 * ? *)"]}},
             "`bill_run.retries.0` must be cron(<minute> <hour> <day> * ? *) with a day from 1 to 26",
         ),
-        (GOOD | {"access_log": "yes"}, "`access_log` must be true or false"),
+        (GOOD | {"access_log": "yes"}, "`access_log` must be true, false, or an object with `source_address` and `su"),
+        (GOOD | {"access_log": {"path": True}}, "`access_log` must be true, false, or an object with"),
+        (GOOD | {"access_log": {"subject": 1}}, "`access_log` must be true, false, or an object with"),
+        (
+            GOOD | {"access_log": {"subject": True}},
+            "`access_log.subject` is only for `customers.authorization` cognito",
+        ),
         (GOOD | {"web_acl_arn": "arn:aws:s3:::x"}, "`web_acl_arn` must be the ARN of a regional web ACL"),
         (
             GOOD | {"web_acl_arn": "arn:aws:wafv2:eu-west-1:1:regional/webacl/shop/1"},
@@ -89,11 +98,40 @@ def test_another_stages_configuration_is_named() -> None:
     refuses("pord", EXAMPLE, "pord_config.json is missing (there is dev_config.json, prod_config.json)")
 
 
-def refuses(stage: str, folder: Path, line: str) -> None:
-    done = serverless("package", "--stage", stage, configs=folder)
+def refuses(stage: str, folder: Path, line: str, **environment: str) -> None:
+    done = serverless("package", "--stage", stage, configs=folder, **environment)
     assert done.returncode != 0
     # The notice of versions goes to the other stream.
     _, _, said = done.stdout.partition("Error:\n")
     (only,) = [text for text in said.splitlines() if text.strip()]
     assert line in only
     assert "Building" not in done.stdout + done.stderr, "it was built before the configuration was read"
+
+
+def test_a_stage_makes_no_name_that_aws_refuses(tmp_path: Path) -> None:
+    """The longest stage that is packaged makes a name of as many characters as AWS takes."""
+
+    def packaged(stage: str) -> CompletedProcess:
+        config = GOOD | {"customers": {"authorization": "none"}, "bill_run": {"schedule": "cron(0 6 1 * ? *)"}}
+        (tmp_path / f"{stage}_config.json").write_text(json.dumps(config), encoding="utf-8")
+        return serverless("package", "--stage", stage, "--package", str(tmp_path / stage), configs=tmp_path)
+
+    done = packaged("s" * 59)
+    assert done.returncode != 0
+    (limit, excess), *others = re.findall(r"may have (\d+) characters: .* (\d+) characters shorter", done.stdout)
+    assert others == []
+    longest = "s" * (59 - int(excess))
+    done = packaged(longest)
+    assert done.returncode == 0, done.stdout + done.stderr
+    template = Template(tmp_path / longest)
+    names = [joined(made["FunctionName"]) for made in template.all("AWS::Lambda::Function")]
+    names += [joined(made["RoleName"]) for made in template.all("AWS::IAM::Role") if "RoleName" in made]
+    assert max(map(len, names)) == int(limit) == 64
+
+
+def joined(name: str | dict) -> str:
+    """In the region that is packaged for."""
+    if isinstance(name, str):
+        return name
+    separator, parts = name["Fn::Join"]
+    return separator.join(REGION if part == {"Ref": "AWS::Region"} else part for part in parts)

@@ -30,6 +30,7 @@ def is_refused(answer: requests.Response, status: int, code: str, stage: Stage) 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["access-control-allow-origin"] == origin(stage)
+    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.json()["status"] == status
     assert answer.json()["instance"].startswith("urn:uuid:")
     uuid.UUID(answer.json()["instance"].removeprefix("urn:uuid:"))
@@ -116,6 +117,8 @@ def test_a_month_of_a_subscription(slash: str, stage: Stage, signed_by: Credenti
 @SLASHES
 def test_a_function_refuses(slash: str, stage: Stage, signed_by: Credentials | None) -> None:
     is_refused(stage.call("POST", f"/club/1/subscribe{slash}", {}), 400, "invalid_request", stage)
+    long = {"customer_id": "c", "note": "x" * 16 * 1024}
+    is_refused(stage.call("POST", f"/club/1/subscribe{slash}", long), 413, "too_large", stage)
     gone = stage.call("POST", f"/subscription/nobody/status{slash}", {"status_id": 1})
     is_refused(gone, 404, "subscription_not_found", stage)
     limit = stage.call("GET", f"/subscription/eligible{slash}?limit=0", signed_by=signed_by)

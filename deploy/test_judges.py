@@ -8,9 +8,10 @@ import yaml
 from package import Package
 from processes import ROOT
 
-# What is only there if the configuration asks for it: the access log.
+# What is only there if the configuration asks for it, and so not on a bare `dev`: who may call (CKV_AWS_59), the access
+# log (76), limits of the functions (115), a network (117).
 CONFIG = yaml.safe_load((ROOT / "deploy/checkov.yaml").read_text(encoding="utf-8"))
-OPTIONAL = ("CKV_AWS_76",)
+OPTIONAL = ("CKV_AWS_59", "CKV_AWS_76", "CKV_AWS_115", "CKV_AWS_117")
 OPTIONAL_FOR_CFN_LINT = ("ES2000",)
 # Rules of cfn-lint-serverless that do not hold here: the schedule's next call counts again what a failed one did not
 # (ES4000, ES1007), and an alarm that cannot be mailed is in CloudWatch nevertheless (ES7000). A bill run's executions

@@ -2,11 +2,12 @@
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 from urllib.parse import quote
 
 import pytest
-from package import FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route
+from package import BILL_RUN, FRONT_END, FUNCTIONS, METHODS, OPERATORS, REGION, ROUTES, Package, Route, logical
 from processes import ROOT
 
 # Seconds.
@@ -14,6 +15,10 @@ GATEWAY_TIMEOUT = 29
 LONGEST_CALL_OUT = 20
 TO_SETTLE = 4
 EACH_FUNCTION = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 @EACH_FUNCTION
@@ -66,35 +71,11 @@ def test_a_route_calls_its_function(route: Route, package: Package) -> None:
     assert f'"{route.function.capitalize()}LambdaFunction"' in uri
 
 
-@pytest.mark.parametrize("route", OPERATORS, ids=str)
-def test_prod_closes_the_operators_routes(route: Route, package: Package) -> None:
-    method = package.methods()[route.method, route.path]
-    assert method["AuthorizationType"] == ("AWS_IAM" if package.stage == "prod" else "NONE")
-
-
-@pytest.mark.parametrize("route", FRONT_END, ids=str)
-def test_prods_example_authenticates_customers(route: Route, package: Package) -> None:
-    methods = package.methods()
-    assert methods["OPTIONS", route.path]["AuthorizationType"] == "NONE"
-    if package.stage == "prod":
-        (name,) = [name for name, r in package.resources.items() if r["Type"] == "AWS::ApiGateway::Authorizer"]
-        method = methods[route.method, route.path]
-        assert (method["AuthorizationType"], method["AuthorizerId"]) == ("COGNITO_USER_POOLS", {"Ref": name})
-        assert "AuthorizationScopes" not in method
-        assert package.one("AWS::ApiGateway::Authorizer")["ProviderARNs"] == [package.config["customers"]["arn"]]
-    else:
-        assert methods[route.method, route.path]["AuthorizationType"] == "NONE"
-
-
 @EACH_FUNCTION
 def test_the_functions_for_customers_know_the_claim(name: str, package: Package) -> None:
     claim = package.config.get("customers", {}).get("claim")
     expected = claim if name in {route.function for route in FRONT_END} else None
     assert package.function(name)["Environment"]["Variables"].get("CUSTOMER_CLAIM") == expected
-
-
-def test_open_operators_routes_are_a_warning(package: Package) -> None:
-    assert ("anybody may call eligible and charge" in package.said) == (package.stage != "prod")
 
 
 @pytest.mark.parametrize("route", FRONT_END, ids=str)
@@ -120,6 +101,7 @@ def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Pac
         headers = {key.rsplit(".", 1)[1]: value for key, value in answer["ResponseParameters"].items()}
         assert headers["Access-Control-Allow-Origin"] == f"'{origin}'"
         assert headers["Content-Type"] == "'application/problem+json'"
+        assert headers["X-Content-Type-Options"] == "'nosniff'"
         problem = json.loads(answer["ResponseTemplates"]["application/json"])
         assert problem["instance"] == "urn:uuid:$context.requestId"
         assert str(problem.get("status", "")) == answer.get("StatusCode", "")
@@ -165,13 +147,70 @@ def test_every_route_has_a_limit_and_closed_ones_theirs(package: Package) -> Non
         assert limits == {("*", "/*"): (100, 200)}
 
 
-def test_no_right_is_wider_than_the_stage(package: Package) -> None:
-    roles = [name for name, resource in package.resources.items() if resource["Type"] == "AWS::IAM::Role"]
-    for statement in [statement for role in roles for statement in package.statements(role)]:
-        wide = "*" in json.dumps(statement["Resource"]).replace("-" + package.stage + "*", "").replace(":*", "")
-        # Of this stage, with any subscription.
-        wide = wide and statement["Action"] != "execute-api:Invoke"
-        assert not wide or all(a.startswith("xray:") for a in statement["Action"]), statement
+def role_of(name: str, package: Package) -> str:
+    role, attribute = package.function(name)["Role"]["Fn::GetAtt"]
+    assert attribute == "Arn"
+    return role
+
+
+def test_each_function_has_its_own_role(package: Package) -> None:
+    roles = {role_of(name, package) for name in package.functions}
+    assert len(roles) == len(package.functions)
+    for name, resource in package.resources.items():
+        if resource["Type"] != "AWS::IAM::Role":
+            continue
+        assert "RoleName" not in resource["Properties"], "CloudFormation makes a name that is not too long"
+        (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        (service,) = listed(trust["Principal"]["Service"])
+        assert (name in roles) == (service == "lambda.amazonaws.com"), "nobody has a role of all functions"
+
+
+def test_a_function_may_do_this_and_nothing_else(package: Package) -> None:
+    """In a network and without, with references to secrets and without."""
+    config = package.config
+    stage = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${ApiGatewayRestApi}/" + package.stage
+    of_operators = {f"{stage}/{route.method}{re.sub(r'{.+?}', '*', route.path)}" for route in OPERATORS}
+    database = config["database"]
+    password = database.get("functions_password", database["db_password"]).removesuffix(":password::")
+    passwords = [password] if password.startswith("arn:") else []
+    parameters = [config["ecommerce"][key] for key in ("api_key", "api_secret")] if "ecommerce" in config else []
+    for name in package.functions:
+        secrets = {
+            "ssm:GetParameter": parameters if name == "charge" else [],
+            "secretsmanager:GetSecretValue": passwords,
+            "kms:Decrypt": [config["secrets_kms_key_arn"]] if passwords else [],
+        }
+        routes = {"execute-api:Invoke": [{"Fn::Sub": route} for route in sorted(of_operators)]}
+        log = [{"Fn::GetAtt": [f"{logical(name)}LogGroup", "Arn"]}]
+        expected = {
+            "logs:CreateLogStream": log,
+            "logs:PutLogEvents": log,
+            "xray:PutTraceSegments": ["*"],
+            "xray:PutTelemetryRecords": ["*"],
+        } | (routes if name == BILL_RUN else secrets)
+        found = defaultdict(list)
+        for statement in package.statements(role_of(name, package)):
+            if statement["Effect"] == "Allow":
+                assert statement.keys() == {"Effect", "Action", "Resource"}
+                for action in listed(statement["Action"]):
+                    found[action] += sorted(listed(statement["Resource"]), key=str)
+        assert found == {action: resources for action, resources in expected.items() if resources}, name
+
+
+def test_in_a_network_lambda_makes_the_interfaces_and_the_code_may_not(package: Package) -> None:
+    for name in package.functions:
+        function, role = package.function(name), role_of(name, package)
+        is_inside = "VpcConfig" in function
+        assert is_inside == ("vpc" in package.config and name != BILL_RUN)
+        managed = [arn["Fn::Join"][1][-1] for arn in package.resources[role]["Properties"].get("ManagedPolicyArns", [])]
+        assert managed == [":iam::aws:policy/service-role/AWSLambdaENIManagementAccess"] * is_inside
+        denied = [statement for statement in package.statements(role) if statement["Effect"] == "Deny"]
+        assert len(denied) == is_inside
+        arn = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:" + function["FunctionName"]
+        for statement in denied:
+            assert statement["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": {"Fn::Sub": arn}}}
+            assert (statement["Resource"], len(statement["Action"])) == ("*", 6)
+            assert all(re.fullmatch(r"ec2:\w+(NetworkInterfaces?|Subnets|Addresses)", a) for a in statement["Action"])
 
 
 def test_the_packages_bucket_is_private(package: Package) -> None:
@@ -247,47 +286,56 @@ def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str
     assert function["VpcConfig"]["SubnetIds"] == prod.config["vpc"]["subnet_ids"]
     assert function["VpcConfig"]["SecurityGroupIds"] == prod.config["vpc"]["security_group_ids"]
     assert function.get("ReservedConcurrentExecutions") == prod.config["concurrency"].get(name)
+    assert prod.function(BILL_RUN)["ReservedConcurrentExecutions"] == prod.config["concurrency"][BILL_RUN]
     (layer,) = function["Layers"]
     assert re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer)
 
 
-def test_charge_alone_may_read_the_platforms_secrets(prod: Package) -> None:
-    password = prod.config["database"]["functions_password"].removesuffix(":password::")
-    parameters = sorted(prod.config["ecommerce"][key] for key in ("api_key", "api_secret"))
-    all_may = {"secretsmanager:GetSecretValue": [password], "kms:Decrypt": [prod.config["secrets_kms_key_arn"]]}
-    for role, may in {
-        "IamRoleLambdaExecution": all_may,
-        "IamRoleChargeExecution": all_may | {"ssm:GetParameter": parameters},
-    }.items():
-        read = {
-            action: sorted([s["Resource"]] if isinstance(s["Resource"], str) else s["Resource"])
-            for s in prod.statements(role)
-            for action in s["Action"]
-            if not action.startswith(("logs:", "xray:"))
-        }
-        assert read == may, role
-    for name in FUNCTIONS:
-        own = "IamRoleChargeExecution" if name == "charge" else "IamRoleLambdaExecution"
-        assert prod.function(name)["Role"] == {"Fn::GetAtt": [own, "Arn"]}
+# Ids stand in none of these. The gateway's messages have the path as it was sent in them, so they are not here.
+WITHOUT_IDS = {
+    "$context.requestId",
+    "$context.httpMethod $context.resourcePath",
+    "$context.status",
+    "$context.responseLatency",
+    "$context.error.responseType",
+    "$context.authorizer.status",
+    "$context.identity.userArn",
+}
 
 
 def test_the_access_log_has_no_ids_in_it(prod: Package) -> None:
     log = prod.one("AWS::ApiGateway::Stage")["AccessLogSetting"]
     assert log["DestinationArn"] == {"Fn::GetAtt": ["AccessLog", "Arn"]}
     assert prod.resources["AccessLog"]["Properties"]["RetentionInDays"]
-    # The one that the gateway quotes itself.
-    line = json.loads(log["Format"].replace("$context.error.messageString", '"$context.error.messageString"'))
-    assert set(line.values()) == {
-        "$context.requestId",
-        "$context.httpMethod $context.resourcePath",
-        "$context.status",
-        "$context.responseLatency",
-        "$context.authorizer.error",
-        "$context.authenticate.error",
-        "$context.authorize.error",
-        "$context.error.messageString",
-        "$context.identity.userArn",
-    }
+    line = json.loads(log["Format"])
+    assert prod.config["access_log"] == {"source_address": True, "subject": True}
+    assert line.pop("sourceAddress") == "$context.identity.sourceIp"
+    assert line.pop("subject") == "$context.authorizer.claims.sub"
+    assert set(line.values()) == WITHOUT_IDS
+
+
+@pytest.mark.parametrize(
+    ("chosen", "authorizer", "more"),
+    [
+        (True, None, {}),
+        (True, {"type": "COGNITO_USER_POOLS"}, {}),
+        ({"source_address": False}, "aws_iam", {}),
+        ({"source_address": True}, "aws_iam", {"sourceAddress": "$context.identity.sourceIp"}),
+        ({"subject": True}, {"type": "TOKEN"}, {"subject": "$context.authorizer.principalId"}),
+    ],
+)
+def test_the_access_log_has_personal_data_only_if_it_is_asked_for(
+    chosen: object, authorizer: object, more: dict
+) -> None:
+    script = """
+        const stage = { Properties: {} }, service = { service: 's', provider: { stage: 'x' } };
+        require('./deploy/access-log')(stage, service, ...JSON.parse(process.argv[1]));
+        console.log(stage.Properties.AccessLogSetting.Format);
+    """
+    command = ["node", "--eval", script, json.dumps([chosen, authorizer])]
+    line = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    assert {key: line.pop(key) for key in more} == more
+    assert set(line.values()) == WITHOUT_IDS
 
 
 def test_the_firewall_is_associated_with_the_stage(prod: Package) -> None:
@@ -336,6 +384,40 @@ def test_metrics_are_made_of_what_the_functions_log(alarms: dict[str, dict], pro
         assert made["FilterPattern"] == pattern
         assert made["MetricTransformations"][0]["MetricNamespace"] == alarms[name]["Namespace"]
     assert filters == {}
+
+
+def test_mail_has_counts_only(prod: Package) -> None:
+    """What is mailed: an alarm's texts, its metrics with their dimensions, and the counts of a bill run.
+
+    test_bill_run_on_aws.py reads a bill run's message, whose parts are all that its state machine lets through.
+    """
+    topic = {"Ref": "AlarmTopic"}
+    mailing = {name for name, resource in prod.resources.items() if topic in references(resource["Properties"])}
+    alarms = {name for name, resource in prod.resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    assert mailing == alarms | {"AlarmSubscription", "AlarmTopicPolicy", "BillRun", "BillRunTells"}
+    for name in alarms:
+        alarm = prod.resources[name]["Properties"]
+        texts = [alarm["AlarmName"], alarm["AlarmDescription"]]
+        metrics = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each] or [alarm]
+        dimensions = [dimension for metric in metrics for dimension in metric.get("Dimensions", [])]
+        assert all(isinstance(text, str) and not re.search(r"\$|{", text) for text in texts)
+        assert {dimension["Name"] for dimension in dimensions} <= {
+            "ApiName",
+            "Stage",
+            "FunctionName",
+            "StateMachineArn",
+        }
+    for made in prod.all("AWS::Logs::MetricFilter"):
+        (transformation,) = made["MetricTransformations"]
+        assert "Dimensions" not in transformation, "a dimension is a text from the log"
+        assert transformation["MetricValue"] in {"1", "$.unresolved_charges"}
+
+
+def references(value: object) -> list:
+    """Every object in this one."""
+    if isinstance(value, dict):
+        return [value, *(found for each in value.values() for found in references(each))]
+    return [found for each in value for found in references(each)] if isinstance(value, list) else []
 
 
 def test_only_cloudwatch_may_publish_alarms(prod: Package) -> None:

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, LazyLock, Mutex},
@@ -26,7 +26,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(payload: Value) -> Self {
+    pub fn of(payload: Value) -> Self {
         // A REST API's answer has its headers as lists.
         let mut headers = HashMap::new();
         for name in ["headers", "multiValueHeaders"] {
@@ -49,6 +49,7 @@ impl Answer {
         assert_eq!((self.status, self.text("code")), (status, code), "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
         assert_eq!(self.headers["access-control-allow-origin"], "*");
+        assert_eq!(self.headers["x-content-type-options"], "nosniff");
         assert_eq!(self.body["status"], status);
         for member in ["type", "title", "detail", "instance"] {
             assert!(!self.text(member).is_empty(), "{member}: {self:?}");
@@ -156,6 +157,14 @@ impl Environment {
 
     fn signal(&self, signal: Signal) {
         kill_process(self.process_id(), signal).expect("the process is there");
+    }
+
+    /// The most memory that the process has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process_id().as_raw_nonzero());
+        let status = fs::read_to_string(status).expect("Linux");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+        peak.expect("a peak").trim().parse::<u64>().expect("a number") * 1024
     }
 
     /// Whether the process is stopped.

@@ -103,6 +103,7 @@ impl Bench {
             ("month-a", "returns to come, void because of a cancellation below all pauses"),
             ("month-b", "pauses and cancellations, recorded in the reverse order of their dates"),
             ("month-c", "pauses and void returns to come, in turn"),
+            ("month-d", "pauses to come that end, one after the other, and one before them that does not"),
         ] {
             let subject = Subject::of(name);
             let before = format!("{}\u{1}", &name[..name.len() - 1]);
@@ -145,7 +146,7 @@ impl Bench {
 
 const MONTHS: &str = "
     insert into subscription (id, club_id, customer_store_id)
-        select 'month-' || letter, 1, letter from unnest(array['a', 'b', 'c']) letter;
+        select 'month-' || letter, 1, letter from unnest(array['a', 'b', 'c', 'd']) letter;
     insert into subscription_status_history (id, subscription_id, status_id, effect_date, create_date, details)
         select row_number() over () || '-of-a-month', 'month-' || letter, status, now + effect * interval '1 s',
             now - interval '2 days' + recorded * interval '1 s', case when is_return then automatic_return_details() end
@@ -162,6 +163,9 @@ const MONTHS: &str = "
             union all select 'c', 3, 2 * n - 3600, 0, false from generate_series(1, $CHANGES) n
             union all select 'c', 1, 2 * n + 86400, -1, true from generate_series(1, $CHANGES) n
             union all select 'c', 2, -1000000, 1, false
+            union all select 'd', 3, 2 * n, n, false from generate_series(1, $CHANGES / 2) n
+            union all select 'd', 1, 2 * n + 1, n, true from generate_series(1, $CHANGES / 2) n
+            union all select 'd', 3, -1, $CHANGES, false
         ) entry;
     analyze subscription_status_history;";
 

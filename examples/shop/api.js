@@ -19,6 +19,8 @@ const WORDS = {
   customer_mismatch: "You are signed in as somebody else. Please sign in again.",
   invalid_request: "The shop has asked for something that cannot be done.",
   nothing_to_skip: "There is nothing to skip: it is not active in that month.",
+  too_large: "The shop has asked for something that cannot be done.",
+  too_many_changes: "It was changed too often today. Please try again tomorrow.",
   subscription_not_found: "There is no such subscription any more.",
   unauthenticated: "Please sign in again.",
 };
@@ -147,6 +149,11 @@ async function call(method, path, body) {
   }
 }
 
+/** A subscription that was changed too often can be changed again tomorrow. */
+function isTemporary(status, code) {
+  return TEMPORARY.includes(status) && code !== "too_many_changes";
+}
+
 async function send(method, path, body) {
   const headers = {};
   if (body) headers["content-type"] = "application/json";
@@ -163,6 +170,6 @@ async function send(method, path, body) {
   } catch {
     throw new Problem({}, true);
   }
-  if (!answer.ok) throw new Problem(content, TEMPORARY.includes(answer.status));
+  if (!answer.ok) throw new Problem(content, isTemporary(answer.status, content.code));
   return content;
 }

@@ -49,10 +49,12 @@ create function intended_timeline(
                             billing_timezone
                         ) end
                     ) end as ends,
-                    is_return and coalesce(bool_or(status_id = 3) over earlier, false) as ends_layer
+                    is_return and coalesce(min(place) filter (where status_id = 3) over same_moment < place, false)
+                        as ends_layer
                 from entry
+                -- Both are sorted once.
                 window
-                    earlier as (partition by create_date order by place rows between unbounded preceding and 1 preceding),
+                    same_moment as (partition by create_date),
                     later as (
                         partition by create_date order by place desc rows between unbounded preceding and 1 preceding
                     )
@@ -70,7 +72,15 @@ create function intended_timeline(
                 select greatest(effect_date, since), 0, null, null, false, true, status_id
                 from unnest(
                     status_timeline(
-                        array(select history[place] from paired where ends is null and not ends_layer order by place), since
+                        -- The entry by its columns: an array is searched from its beginning.
+                        array(
+                            select row(id, subscription_id, status_id, effect_date, create_date, details)
+                                ::subscription_status_history
+                            from paired
+                            where ends is null and not ends_layer
+                            order by place
+                        ),
+                        since
                     )
                 )
                 union all
@@ -82,25 +92,27 @@ create function intended_timeline(
         loop
             if step.is_base then
                 base := step.base;
-            end if;
-            place := cardinality(recorded);
-            while place > 0 and recorded[place] > step.recorded loop
-                place := place - 1;
-            end loop;
-            -- These were recorded later.
-            recorded_later := recorded[place + 1:];
-            ends_later := ends[place + 1:];
-            if step.replaces then
-                recorded := recorded_later;
-                ends := ends_later;
-                place := 0;
-            end if;
-            if step.ends > since and (ends_later[1] >= step.ends) is not true then
-                while place > 0 and ends[place] <= step.ends loop
+            -- The end of a layer changes no layer.
+            elsif step.recorded is not null then
+                place := cardinality(recorded);
+                while place > 0 and recorded[place] > step.recorded loop
                     place := place - 1;
                 end loop;
-                recorded := recorded[:place] || step.recorded || recorded_later;
-                ends := ends[:place] || step.ends || ends_later;
+                -- These were recorded later.
+                recorded_later := recorded[place + 1:];
+                ends_later := ends[place + 1:];
+                if step.replaces then
+                    recorded := recorded_later;
+                    ends := ends_later;
+                    place := 0;
+                end if;
+                if step.ends > since and (ends_later[1] >= step.ends) is not true then
+                    while place > 0 and ends[place] <= step.ends loop
+                        place := place - 1;
+                    end loop;
+                    recorded := recorded[:place] || step.recorded || recorded_later;
+                    ends := ends[:place] || step.ends || ends_later;
+                end if;
             end if;
             if step.last_of_moment then
                 intended := case when base = 2 then 2 when ends[1] > step.moment then 3 else base end;

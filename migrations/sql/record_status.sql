@@ -19,7 +19,7 @@ create function record_status(
     billing_timezone text,
     change_id varchar,
     -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. A change counts once, whatever it
-    -- records.
+    -- records, but all of them together record at most twice as many entries. With a limit, at most 100 dates are scheduled.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,
@@ -110,16 +110,34 @@ create function record_status(
 
         if changes_per_day is not null then
             -- Another change is possible when this one is a day old.
-            select ceil(extract(epoch from entry.create_date + interval '1 day' - moment)) into retry_after
-            from subscription_status_history entry
-            where entry.subscription_id collate "C" = record_status.subscription_id
-                and entry.create_date > moment - interval '1 day'
-                and not is_automatic_return(entry.status_id, entry.details)
-                and not is_correction(entry.id)
-            order by entry.create_date desc
-            offset changes_per_day - 1
-            limit 1;
-            if found then
+            select least(ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)), 86400) into retry_after
+            from (
+                select create_date, row_number() over latest as entries, count(*) filter (where is_change) over latest as changes
+                from (
+                    select id, create_date,
+                        not is_automatic_return(status_id, details) and not is_correction(id) as is_change
+                    from subscription_status_history entry
+                    where entry.subscription_id collate "C" = record_status.subscription_id
+                        and create_date > moment - interval '1 day' and create_date < 'infinity'
+                ) entry
+                window latest as (order by create_date desc, id)
+            ) entry
+            where changes >= changes_per_day or entries >= 2 * changes_per_day
+            having count(*) > 0;
+            -- Each scheduled date can need a correction by every later change. A change of one of the dates adds none.
+            if retry_after is null and effective_from > moment then
+                select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after
+                from (
+                    select distinct entry.effect_date
+                    from subscription_status_history entry
+                    where entry.subscription_id collate "C" = record_status.subscription_id
+                        and entry.effect_date > moment and entry.effect_date < '10000-01-01'
+                    order by entry.effect_date
+                    limit 100
+                ) scheduled
+                having count(*) = 100 and not bool_or(scheduled.effect_date = effective_from);
+            end if;
+            if retry_after is not null then
                 verdict := 'too_many_changes';
                 return;
             end if;

@@ -29,6 +29,7 @@ create function resolve_charge(attempt_id uuid, outcome text, because text, who 
             raise exception 'charge attempt % is neither unknown nor in flight past its deadline', attempt_id
                 using errcode = 'check_violation';
         end if;
+        perform hold_by_late_order(resolved);
         return resolved;
     end
     $$;

@@ -65,7 +65,9 @@ create function settle_charge(
                 upstream_answer = settle_charge.upstream_answer
             where id = attempt_id and attempt.state = 'in_flight' and attempt.token = settle_charge.token
             returning * into settled;
-            if not found then
+            if found then
+                perform hold_by_late_order(settled);
+            else
                 select * into settled from charge_attempt where id = attempt_id;
             end if;
         end if;

@@ -23,6 +23,7 @@ create function status_corrections(
     declare
         since constant timestamp := change[1].effect_date;
         recorded_at constant timestamp := change[1].create_date;
+        changed subscription_status_history[];
         corrections subscription_status_history[] := '{}';
         before integer := -1;
         point record;
@@ -34,9 +35,11 @@ create function status_corrections(
         corrected integer;
         -- Another correction of this round cancels.
         cancelled boolean;
-        -- As it was before the change.
+        -- As it was before the change, and the place of a point in them.
         old_actual subscription_status_history[];
         old_wanted subscription_status_history[];
+        in_old_actual integer;
+        in_old_wanted integer;
     begin
         -- A pause after an activation, if nothing comes later, is what the customer means.
         if history[cardinality(history)].effect_date <= since
@@ -45,23 +48,32 @@ create function status_corrections(
         then
             return corrections;
         end if;
-        wanted_timeline := intended_timeline(in_status_order(history || change), billing_timezone, since);
+        changed := in_status_order(history || change);
+        wanted_timeline := intended_timeline(changed, billing_timezone, since);
         -- A correction can make a return void, or one of the change valid. Another round sees it.
         while cardinality(corrections) > before loop
+            if before >= 0 then
+                changed := in_status_order(changed || corrections[before + 1:]);
+            end if;
             before := cardinality(corrections);
             actual := null;
             wanted := null;
             corrected := null;
             cancelled := false;
+            in_old_actual := 0;
+            in_old_wanted := 0;
             for point in
                 select effect_date, actual.status_id as actual, actual.known as is_actual, actual.is_return,
-                    actual.create_date, wanted.status_id as wanted, wanted.known as is_wanted
+                    actual.create_date, wanted.status_id as wanted, wanted.known as is_wanted,
+                    correction.known as is_corrected
                 from (
                     select greatest(effect_date, since) as effect_date, status_id, create_date, true as known,
                         is_automatic_return(status_id, details) as is_return
-                    from unnest(status_timeline(in_status_order(history || change || corrections), since))
+                    from unnest(status_timeline(changed, since))
                 ) actual
                 full join (select effect_date, status_id, true as known from unnest(wanted_timeline)) wanted
+                    using (effect_date)
+                left join (select distinct effect_date, true as known from unnest(corrections)) correction
                     using (effect_date)
                 order by effect_date
             loop
@@ -82,11 +94,16 @@ create function status_corrections(
                 if point.is_wanted then
                     wanted := point.wanted;
                 end if;
-                continue when wanted is null or actual is not distinct from wanted;
+                continue when wanted is null or actual is not distinct from wanted or point.is_corrected;
                 old_actual := coalesce(old_actual, status_timeline(history, since));
                 old_wanted := coalesce(old_wanted, intended_timeline(history, billing_timezone, since));
-                continue when status_at(old_actual, point.effect_date) is distinct from status_at(old_wanted, point.effect_date)
-                    or exists (select from unnest(corrections[:before]) where effect_date = point.effect_date);
+                while old_actual[in_old_actual + 1].effect_date <= point.effect_date loop
+                    in_old_actual := in_old_actual + 1;
+                end loop;
+                while old_wanted[in_old_wanted + 1].effect_date <= point.effect_date loop
+                    in_old_wanted := in_old_wanted + 1;
+                end loop;
+                continue when old_actual[in_old_actual].status_id is distinct from old_wanted[in_old_wanted].status_id;
                 -- A return is void after a cancellation, so a pause comes between them.
                 foreach added in array case when wanted = 1 and actual = 2 then array[3, 1] else array[wanted] end loop
                     corrections := corrections || row(

@@ -1,8 +1,13 @@
--- Subscriptions with their status now and their next one: the one with this id, or all of a customer. With both, the one
--- with this id if it is that customer's.
+-- Subscriptions with their status now and their next one: the one with this id, or a page of a customer's, by create_date and
+-- id. With both, the one with this id if it is that customer's.
 create function subscriptions(
     subscription_id varchar,
     customer_id varchar,
+    -- Of a customer's, those after this position; from the first one on, if after_id is null.
+    after_create_date timestamp,
+    after_id varchar,
+    -- At most this number; all, if null.
+    at_most integer,
     -- After this time nobody waits for the answer.
     seconds double precision
 )
@@ -36,7 +41,14 @@ create function subscriptions(
             ids := array(
                 select id from subscription
                 where customer_store_id = subscriptions.customer_id
-                order by create_date nulls first, id collate "C"
+                    and (
+                        after_id is null
+                        or (coalesce(iso_moment(create_date), '-infinity'), id collate "C")
+                            > (coalesce(after_create_date, '-infinity'), after_id)
+                    )
+                -- Nulls first. A date that is not shown is one.
+                order by coalesce(iso_moment(create_date), '-infinity'), id collate "C"
+                limit at_most
             );
         end if;
         foreach id in array ids loop

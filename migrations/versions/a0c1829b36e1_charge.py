@@ -10,13 +10,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    apply("release_orphans", "claim_charge", "settle_charge")
+    apply("release_orphans", "claim_charge", "hold_by_late_order", "settle_charge")
 
 
 def downgrade() -> None:
     op.execute(
         """
         drop function settle_charge;
+        drop function hold_by_late_order;
         drop function claim_charge;
         drop function release_orphans;
         """

@@ -11,6 +11,7 @@
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
+//! | `CHANGES_PER_DAY` | `changes_per_day`; 0: no limit | no limit; 100 if a file is read and the scope is neither `dev` nor `local` |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
 //! | `CUSTOMER_CLAIM` | `customers.claim` | `sub` if `customers.authorization` is `cognito` or `lambda` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
@@ -46,6 +47,8 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A session needs some time for its first statement. After an hour, firewalls have dropped the connection.
 const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
+/// Of a closed stage.
+const DEFAULT_CHANGES_PER_DAY: i32 = 100;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_TIMEOUT_MS: u64 = 60_000;
 
@@ -66,6 +69,7 @@ pub enum ConfigError {
 struct File {
     database: Option<DatabaseBlock>,
     ecommerce: Option<EcommerceBlock>,
+    changes_per_day: Option<Value>,
     billing_timezone: Option<String>,
     cors_allow_origin: Option<String>,
     customers: Option<CustomersBlock>,
@@ -321,6 +325,19 @@ impl Settings {
             api_secret: header("ECOMMERCE_API_SECRET", find("ECOMMERCE_API_SECRET", "api_secret", &block.api_secret)?)?,
             timeout,
         })
+    }
+
+    /// The most changes of a subscription in 24 hours, if there is a limit.
+    pub fn changes_per_day(&self) -> Result<Option<i32>, ConfigError> {
+        let in_file = || self.file.as_ref()?.changes_per_day.clone();
+        let Some(value) = variable("CHANGES_PER_DAY").map(Value::from).or_else(in_file) else {
+            let deployed = variable("DATABASE_URL").is_some();
+            return Ok(Some(DEFAULT_CHANGES_PER_DAY).filter(|_| !self.is_open && !deployed));
+        };
+        let limit = number(&value)
+            .and_then(|limit| i32::try_from(limit).ok())
+            .ok_or_else(|| wrong("CHANGES_PER_DAY (`changes_per_day`)", "0, or a number of changes"))?;
+        Ok(Some(limit).filter(|limit| *limit > 0))
     }
 
     /// Where the billing month begins and ends.

@@ -9,6 +9,8 @@ use thiserror::Error;
 const RETRY_AFTER: u64 = 2;
 /// Nobody waits for longer, whatever the platform says.
 const LONGEST_RETRY_AFTER: u64 = 300;
+/// In which the changes of a subscription are counted.
+const A_DAY: u64 = 24 * 60 * 60;
 
 /// A refusal or a failure. `Display` is the problem's `detail` and shows nothing internal. `source` is for the log.
 #[derive(Debug, Error)]
@@ -17,6 +19,8 @@ pub enum Error {
     InvalidRequest(String),
     #[error("The whole list does not fit one answer. Ask for it in pages: ?limit=100000, then the rel=\"next\" link.")]
     PageRequired,
+    #[error("The body is longer than 16 KiB.")]
+    TooLarge,
     #[error("The call is not authenticated as a customer.")]
     Unauthenticated,
     #[error("A customer may act only for their own customer_id.")]
@@ -31,6 +35,8 @@ pub enum Error {
     AlreadySubscribed { subscription_id: Option<String> },
     #[error("The subscription is not active in this month.")]
     NothingToSkip,
+    #[error("The subscription has too many changes in 24 hours, or too many that are scheduled. Nothing was recorded.")]
+    TooManyChanges { retry_after: u64 },
     #[error("The call's month is another than the one that was asked for. Nothing was sent.")]
     MonthMismatch { month: String },
     #[error("Another call is charging this subscription right now.")]
@@ -75,6 +81,7 @@ impl Error {
         match self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::PageRequired => (StatusCode::BAD_REQUEST, "page_required"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::CustomerMismatch => (StatusCode::FORBIDDEN, "customer_mismatch"),
             Self::ClubNotFound => (StatusCode::NOT_FOUND, "club_not_found"),
@@ -82,6 +89,7 @@ impl Error {
             Self::ClubNotActive => (StatusCode::CONFLICT, "club_not_active"),
             Self::AlreadySubscribed { .. } => (StatusCode::CONFLICT, "already_subscribed"),
             Self::NothingToSkip => (StatusCode::CONFLICT, "nothing_to_skip"),
+            Self::TooManyChanges { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_changes"),
             Self::MonthMismatch { .. } => (StatusCode::CONFLICT, "month_mismatch"),
             Self::ChargeInProgress { .. } => (StatusCode::CONFLICT, "charge_in_progress"),
             Self::EarlierOutcomeUnknown { .. } => (StatusCode::CONFLICT, "charge_outcome_unknown"),
@@ -106,6 +114,7 @@ impl Error {
             Self::ChargeInProgress { retry_after } | Self::EcommerceUnavailable { retry_after } => {
                 extra.retry_after = after(retry_after);
             }
+            Self::TooManyChanges { retry_after } => extra.retry_after = Some((*retry_after).clamp(1, A_DAY)),
             Self::DatabaseUnavailable(_) => extra.retry_after = after(&None),
             Self::EarlierOutcomeUnknown { request_id, undecidable } => {
                 extra.request_id = Some(request_id);
@@ -123,6 +132,7 @@ impl Error {
             Self::EcommerceUnauthorized { upstream_status } => extra.upstream_status = *upstream_status,
             Self::InvalidRequest(_)
             | Self::PageRequired
+            | Self::TooLarge
             | Self::Unauthenticated
             | Self::CustomerMismatch
             | Self::ClubNotFound

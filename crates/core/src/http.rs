@@ -1,5 +1,7 @@
 //! Reading paths, queries and bodies; building answers.
 
+use std::{collections::BTreeMap, fmt};
+
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{
@@ -9,12 +11,19 @@ use lambda_http::{
     request::RequestContext,
 };
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{
+    Deserializer, Serialize,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapDeserializer},
+    forward_to_deserialize_any,
+};
+use serde_json::value::RawValue;
 
 use crate::{Error, clock::Budget, error::Extra};
 
 pub type Reply = Response<Body>;
+
+/// A longer body is not read. Those of the API are a few hundred bytes.
+pub(crate) const LONGEST_BODY: usize = 16 * 1024;
 
 /// The part of the path that `template` calls `name`, decoded: `path(request, "/club/{id}/subscribe", "id")`.
 pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Error> {
@@ -114,33 +123,100 @@ pub fn flag(request: &Request, name: &str) -> Result<bool, Error> {
         .map_or(Ok(false), |value| value.parse().map_err(|_| Error::invalid(format!("{name} must be true or false"))))
 }
 
-/// The body's JSON object, whatever its content-type. A field that is `null` counts as missing.
+/// The body's JSON object, whatever its content-type.
 pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
-    let mut fields = match serde_json::from_slice(request.body()) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(Error::invalid("the body must be a JSON object")),
-        // Where, but not what: the body is the caller's.
-        Err(error) => {
-            return Err(Error::invalid(format!(
-                "the body must be a JSON object, and is not JSON at line {} column {}",
-                error.line(),
-                error.column()
-            )));
-        }
-    };
-    fields.retain(|_, value| !value.is_null());
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| Error::invalid(detail(&error)))
+    if request.body().len() > LONGEST_BODY {
+        return Err(Error::TooLarge);
+    }
+    let text = str::from_utf8(request.body()).map_err(|_| Error::invalid("the body must be UTF-8"))?;
+    serde_path_to_error::deserialize(Object(text)).map_err(|error| Error::invalid(detail(&error)))
 }
 
 /// Which field is wrong, and why. serde's own reasons quote the value that was sent, so only what it expected is kept.
 fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let reason = error.inner().to_string();
+    let (path, error) = (error.path().to_string(), error.inner());
+    let mut reason = error.to_string();
+    if !error.is_data() {
+        // Where, but not what: the body is the caller's.
+        return match path.as_str() {
+            THE_BODY => format!(
+                "the body must be a JSON object, and is not JSON at line {} column {}",
+                error.line(),
+                error.column()
+            ),
+            field => format!("{field} cannot be read"),
+        };
+    }
+    // The place is in the field.
+    if error.line() > 0 {
+        reason.truncate(reason.rfind(" at line ").unwrap_or(reason.len()));
+    }
     if let Some((_, expected)) = reason.rsplit_once(", expected ") {
-        format!("{} must be {expected}", error.path())
+        let what = if path == THE_BODY { "the body" } else { &path };
+        format!("{what} must be {expected}")
     } else if let Some(field) = reason.strip_prefix("missing field ") {
         format!("{} is missing", field.trim_matches('`'))
     } else {
         reason
+    }
+}
+
+/// Its path in an error.
+const THE_BODY: &str = ".";
+
+/// Reads a struct from the text of a JSON object. Fields that the struct does not have are skipped, not collected. A
+/// field that is `null` counts as missing. Of two with one name, the last one counts.
+struct Object<'de>(&'de str);
+
+impl<'de> Deserializer<'de> for Object<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        let mut json = serde_json::Deserializer::from_str(self.0);
+        let mut fields = json.deserialize_map(Fields(names))?;
+        json.end()?;
+        fields.retain(|_, value| value.get() != "null");
+        visitor.visit_map(MapDeserializer::new(fields.into_iter()))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.deserialize_struct("", &[], visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// Those of an object that have these names.
+struct Fields(&'static [&'static str]);
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = BTreeMap<&'static str, &'de RawValue>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            match self.0.iter().find(|known| **known == name) {
+                Some(known) => {
+                    fields.insert(*known, map.next_value()?);
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(fields)
     }
 }
 
@@ -162,11 +238,6 @@ pub fn page(json: String, next: Option<&[(&str, String)]>) -> Result<Reply, Erro
         next.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
     // Relative to the request, so it works under any stage or base path.
     with_header(reply, LINK, &format!("<?{}>; rel=\"next\"", query.join("&")))
-}
-
-/// The bytes that this JSON takes in a function's answer, where it is a JSON string.
-pub(crate) fn size_in_answer(json: &[u8]) -> usize {
-    json.len() + json.iter().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 
 pub fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Result<Reply, Error> {
@@ -222,7 +293,7 @@ mod tests {
     use crate::model::{BillingMonth, CustomerId, Status, When};
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only what is refused matters here")]
+    #[expect(dead_code, reason = "what is refused matters here")]
     struct Fields {
         customer_id: CustomerId,
         effect_date: Option<When>,
@@ -249,9 +320,31 @@ mod tests {
             ),
             (r#"{"skip":"a, expected b"}"#, "skip must be a month such as 2026-11"),
             (r#"{"tags":[1,"a, expected b"]}"#, "tags[1] must be u8"),
+            (r#"{"tags":[1,"a at line 7"]}"#, "tags[1] must be u8"),
+            (r#"{"tags":1e999}"#, "tags cannot be read"),
+            (r#"{"customer_id":"c"} 7"#, "the body must be a JSON object, and is not JSON at line 1 column 21"),
+            (r#"["c"]"#, "the body must be a JSON object"),
+            (r#""customer_id""#, "the body must be a JSON object"),
         ] {
             let refused = body::<Fields>(&Request::new(text.into())).err().map(|error| error.to_string());
             assert_eq!(refused.as_deref(), Some(detail), "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_skipped_and_the_last_of_two_counts() {
+        let deep = "[".repeat(5000) + &"]".repeat(5000);
+        for text in [
+            r#"{"customer_id":"c"}"#.to_owned(),
+            r#"{"customer_id":7,"customer_id":"b","customer_id":"c","skip":null}"#.to_owned(),
+            format!(r#"{{"":{deep},"x":1e999,"customer_id":"c","y":"\ud800"}}"#),
+        ] {
+            let read = body::<Fields>(&Request::new(text.as_str().into()));
+            assert_eq!(read.ok().as_ref().map(|fields| fields.customer_id.as_str()), Some("c"), "{text}");
+        }
+        for (length, code) in [(LONGEST_BODY, "invalid_request"), (LONGEST_BODY + 1, "too_large")] {
+            let refused = body::<Fields>(&Request::new("[".repeat(length).into())).err();
+            assert_eq!(refused.map(|error| error.kind().1), Some(code));
         }
     }
 }

@@ -17,6 +17,7 @@ mod error;
 pub mod http;
 pub mod lambda;
 pub mod model;
+mod page;
 mod secrets;
 pub mod subscription;
 

@@ -6,7 +6,7 @@ use club_core::{
     Error,
     http::{self, Reply},
     lambda,
-    subscription::{LONGEST_PAGE, Listing, Page},
+    subscription::{EligiblePage, LONGEST_PAGE, Listing},
 };
 use lambda_http::{Request, http::HeaderValue};
 
@@ -17,7 +17,7 @@ async fn main() -> Result<(), lambda_http::Error> {
 
 async fn eligible(listing: Arc<Listing>, request: Request) -> Result<Reply, Error> {
     let limit = http::limit(&request, LONGEST_PAGE)?;
-    let page = Page::new(http::query(&request, "after"), limit, http::flag(&request, "due")?)?;
+    let page = EligiblePage::new(http::query(&request, "after"), limit, http::flag(&request, "due")?)?;
     let (found, month) = page.read(&listing.database, listing.timezone, http::time_left(&request)).await?;
     let next = page.limit.zip(found.next_after).map(|(limit, after)| {
         let due = page.due.then(|| ("due", "true".to_owned()));

@@ -11,7 +11,7 @@ use club_core::{
     http::{self, Reply},
     lambda,
     model::{BillingMonth, CustomerId, SubscriptionId},
-    subscription::Subscription,
+    subscription::{self, CustomerPage, Subscription},
 };
 use lambda_http::{
     Request,
@@ -57,8 +57,13 @@ async fn lookup(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error>
             answer(&Subscription::find(&id, &caller, &api.database, time).await?, "no-store")
         }
         Route::Subscriptions => {
-            let customer = customer(api.caller(&request)?, http::query(&request, "customer_id"))?;
-            answer(&Subscription::of_customer(&customer, &api.database, time).await?, "no-store")
+            let page = customer_page(&request, api.caller(&request)?)?;
+            let found = page.read(&api.database, time).await?;
+            let next = found.next_after.map(|after| {
+                let asked = ["customer_id", "limit"].map(|name| http::query(&request, name).map(|value| (name, value)));
+                asked.into_iter().flatten().chain([("after", after.to_string())]).collect::<Vec<_>>()
+            });
+            http::with_header(http::page(found.json, next.as_deref())?, CACHE_CONTROL, "no-store")
         }
         Route::Clubs => {
             api.caller(&request)?;
@@ -81,6 +86,14 @@ fn month_page(request: &Request) -> Result<MonthPage, Error> {
         limit: http::limit(request, LONGEST_PAGE)?,
         after: query("after").as_deref().map(Position::parse).transpose()?,
         orphaned: http::flag(request, "orphaned")?,
+    })
+}
+
+fn customer_page(request: &Request, caller: Caller) -> Result<CustomerPage, Error> {
+    Ok(CustomerPage {
+        customer: customer(caller, http::query(request, "customer_id"))?,
+        limit: http::limit(request, CustomerPage::LONGEST)?,
+        after: http::query(request, "after").as_deref().map(subscription::Position::parse).transpose()?,
     })
 }
 

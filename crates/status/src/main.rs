@@ -11,7 +11,7 @@ use club_core::{
 };
 use lambda_http::{Request, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 struct Body {
@@ -19,7 +19,7 @@ struct Body {
     effect_date: Option<When>,
     details: Option<Details>,
     /// Days until the automatic return. Without a pause it is ignored, whatever it holds.
-    interval: Option<Value>,
+    interval: Option<Box<RawValue>>,
     until: Option<When>,
     skip: Option<BillingMonth>,
 }
@@ -65,7 +65,7 @@ async fn change_status(state: Arc<StatusState>, request: Request) -> Result<Repl
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let body: Body = http::body(&request)?;
 
-    let mut change = StatusChange::new(caller, state.timezone, subscription_id, body.status_id);
+    let mut change = StatusChange::new(caller, &state, subscription_id, body.status_id);
     change.end = body.end()?;
     change.effect_date = body.effect_date;
     change.details = body.details;

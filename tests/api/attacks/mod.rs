@@ -1,6 +1,11 @@
 //! What an attacker tries. Each test is named after that, and shows that it fails. SECURITY.md lists them.
 
+mod bodies;
+mod changes;
+mod customers_list;
 mod database;
+mod invisible_ids;
+mod platform;
 
 use std::{collections::BTreeSet, fs, path::Path};
 

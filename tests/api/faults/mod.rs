@@ -6,4 +6,3 @@ mod isolation;
 mod protocol_variants;
 mod random_charges;
 mod unresolved_charges;
-mod untidy_answers;

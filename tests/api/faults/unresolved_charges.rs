@@ -191,6 +191,40 @@ async fn a_success_after_a_decision_and_another_charge_is_recorded_and_logged_as
     }
 }
 
+/// The other attempt ends without an order, by the platform's refusal or by a person, so the late order is the only one.
+#[tokio::test]
+async fn a_success_after_a_decision_holds_the_month_that_another_attempt_gives_back() {
+    for refused in [true, false] {
+        let api = Api::start().await;
+        let subscription = unknown(&api).await;
+        resolve(&api, "not_sent").await.unwrap();
+        let settle = async |request_id: &str, outcome: &str| -> String {
+            let call = format!(
+                "select settle_charge(id, token, '{outcome}', null, null, null)::text
+                 from charge_attempt where request_id = '{request_id}'"
+            );
+            api.ask(&call).await
+        };
+        let claim = "select verdict
+            from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)";
+        let claimed: String = sqlx::query_scalar(claim).bind(&subscription).fetch_one(&api.sql).await.unwrap();
+        assert_eq!(claimed, "claimed");
+        settle("o", "charged").await;
+        if refused {
+            settle("p", "rejected").await;
+        } else {
+            settle("p", "unknown").await;
+            api.run(
+                "select resolve_charge(id, 'rejected', 'no such order') from charge_attempt where request_id = 'p'",
+            )
+            .await;
+        }
+        let charge = api.charge(&subscription, "q").await;
+        assert_eq!((charge.status, charge.text("request_id")), (200, "o"), "refused: {refused}");
+        assert_eq!(charge.body["already_charged"], true);
+    }
+}
+
 /// Another charge takes the month while the success is being recorded: the unique index decides.
 #[tokio::test]
 async fn a_success_after_a_decision_and_a_claim_at_the_same_time_hold_the_month_once() {

@@ -96,8 +96,11 @@ async fn the_way_back(api: &Api, shell: &Shell, statuses: &str) {
     let customers: BTreeSet<_> = orders.iter().map(|(customer, _)| customer).collect();
     assert_eq!((orders.len(), customers.len()), (7, 7), "{orders:?}");
     assert_eq!(checker::violations(&api.platform.received(), &api.ledger().await), Vec::<String>::new());
-    let returns: String =
-        api.ask("select next_status_id || ' ' || next_effect_date from subscriptions('paused', null, 10)").await;
+    let returns: String = api
+        .ask(
+            "select next_status_id || ' ' || next_effect_date from subscriptions('paused', null, null, null, null, 10)",
+        )
+        .await;
     assert!(returns.starts_with("1 "), "the pause ends as it was recorded: {returns}");
 }
 

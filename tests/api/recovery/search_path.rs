@@ -38,7 +38,7 @@ async fn views_and_functions_work_under_any_search_path() {
         }
         for (from, rows) in [
             ("public.active_clubs()", 1),
-            ("public.subscriptions('open', null, 10)", 1),
+            ("public.subscriptions('open', null, null, null, null, 10)", 1),
             (
                 "public.eligible_subscriptions(null, null, null, 1000000, 10) where cardinality(eligible_subscriptions) = 6",
                 1,

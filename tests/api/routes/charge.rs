@@ -201,22 +201,6 @@ async fn last_upstream_answer(api: &Api) -> Value {
 }
 
 #[tokio::test]
-async fn a_throttled_order_leaves_the_month_open_and_says_when_to_repeat_it() {
-    let api = Api::start().await;
-    let subscription = api.subscription().await;
-    for (retry_after, seconds) in
-        [("17", "17"), ("0", "1"), ("31536000000", "300"), ("Mon, 01 Jan 3027 00:00:00 GMT", "300"), ("soon", "2")]
-    {
-        let headers = [("retry-after".to_owned(), retry_after.to_owned())].into();
-        api.platform.behave_once(answering(Reply::Status { status: 429, headers, body: String::new() }));
-        let answer = api.charge(&subscription, "o").await;
-        assert_eq!(answer.refuses(503, "ecommerce_unavailable").headers["retry-after"], seconds, "{retry_after}");
-    }
-    assert!(api.attempts().await.iter().all(|attempt| attempt["state"] == "not_sent"));
-    assert_eq!(api.charge(&subscription, "another").await.status, 200);
-}
-
-#[tokio::test]
 async fn an_unreachable_platform_leaves_the_month_open() {
     let api = Api::start().await;
     let subscription = api.subscription().await;

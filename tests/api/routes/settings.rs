@@ -186,6 +186,44 @@ async fn the_customers_claim_comes_from_the_file_and_is_sub_where_customers_are_
 }
 
 #[tokio::test]
+async fn the_limit_of_changes_comes_from_the_environment_or_the_file_and_a_closed_stage_has_one() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    api.run(
+        "insert into subscription_status_history
+         select gen_random_uuid()::text, id, 1, utc_now(), utc_now() from subscription, generate_series(1, 100)",
+    )
+    .await;
+    let mut database = database::configuration(&api.database_url);
+    database["sslmode"] = json!("disable");
+    let change = Call::post(format!("/subscription/{subscription}/status"), json!({ "status_id": 1 }));
+    for (scope, in_file, variable, is_limited) in [
+        ("dev", json!(null), "", false),
+        ("local", json!(null), "", false),
+        ("shop", json!(null), "", true),
+        ("prod", json!(null), "", true),
+        ("shop", json!(0), "", false),
+        ("shop", json!(10_000), "", false),
+        ("dev", json!(100), "", true),
+        ("dev", json!("100"), "", true),
+        ("shop", json!(null), "0", false),
+        ("dev", json!(0), "100", true),
+    ] {
+        let config = json!({ "database": database, "changes_per_day": in_file });
+        let folder = folder(&[(&format!("{scope}_config.json"), &config)]);
+        let variables = settings(&[("SCOPE", scope), ("CHANGES_PER_DAY", variable)]);
+        let answer = Environment::start_in(folder.path(), "status", &variables).await.call(&change).await;
+        let expected = if is_limited { 429 } else { 200 };
+        assert_eq!(answer.status, expected, "{scope} {in_file} {variable}: {answer:?}");
+    }
+    let url = ("DATABASE_URL", api.database_url.as_str());
+    for wrong in ["-1", "1.5", "many", "4294967296"] {
+        let line = complaint(&folder(&[]), "status", &[url, ("CHANGES_PER_DAY", wrong)]);
+        assert!(line.contains("CHANGES_PER_DAY (`changes_per_day`)"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn the_configured_origin_is_on_every_answer() {
     let api = Api::with(&[("CORS_ALLOW_ORIGIN", "https://shop.example")]).await;
     let answers = [api.call(Call::get("/subscription/eligible")).await, api.status("x", json!({})).await];

@@ -1,6 +1,6 @@
 //! The migrations, the definitions that they make, and the rows that people write by hand.
 
-mod costs;
+pub mod costs;
 mod current_status;
 mod limits;
 mod manual_sql;

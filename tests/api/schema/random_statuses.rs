@@ -127,7 +127,7 @@ async fn the_list_and_the_definition_agree_with_the_model() {
                 (extract(epoch from next_effect_date - timestamp '2020-01-01') * 1000)::bigint as next_from
              from subscription s
              left join subscription_status current on current.subscription_id = s.id
-             cross join lateral subscriptions(s.id, null, 60)",
+             cross join lateral subscriptions(s.id, null, null, null, null, 60)",
         )
         .fetch_all(&api.sql)
         .await

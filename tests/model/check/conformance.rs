@@ -398,7 +398,7 @@ impl Trial {
             Function::Settle { outcome, .. } => {
                 let settled = after.settle(0, 0, outcome, Variant::AsItIs);
                 let then = *before.attempt(0);
-                let mut rows = self.rows_after(&after, |_, _, _| {});
+                let mut rows = self.rows_after(&after, holds_late);
                 let row = &mut rows[0];
                 if outcome == AttemptState::Charged {
                     match (then.state, settled.state) {
@@ -434,8 +434,8 @@ impl Trial {
                 (answer, rows)
             }
             Function::Resolve { outcome, .. } => {
-                let resolved = after.resolve(0, outcome);
-                let mut rows = self.rows_after(&after, |_, _, _| {});
+                let resolved = after.resolve(0, outcome, Variant::AsItIs);
+                let mut rows = self.rows_after(&after, holds_late);
                 if resolved {
                     rows[0]["token"] = Value::Null;
                     rows[0]["settled_at"] = json!(0);
@@ -471,6 +471,14 @@ impl Trial {
                 row
             })
             .collect()
+    }
+}
+
+/// Its success came late, and holds the month from now on.
+fn holds_late(row: &mut Value, now: &Attempt, then: Option<&Attempt>) {
+    if now.state == AttemptState::Charged && then.is_some_and(|then| then.late_order && !then.is_live()) {
+        row["settled_at"] = row["late_order_at"].clone();
+        row["upstream_answer"] = Value::Null;
     }
 }
 

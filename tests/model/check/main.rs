@@ -93,9 +93,16 @@ fn a_success_after_a_decision_holds_its_month() {
     for property in [LATE_HOLDS, FOR_GOOD, ONE_OWNER, RECORDED] {
         assert!(WITH_STOPS.holds.contains(&property), "{property}");
     }
-    let forgetful = Rules { variant: Variant::ForgottenLateOrder, ..STOPPING };
-    let found = shortest_counterexample(forgetful, LATE_HOLDS).expect("a success that holds nothing");
-    print("a success after a decision that is only noted", &found);
+    for (variant, what) in [
+        (Variant::ForgottenLateOrder, "a success after a decision that is only noted"),
+        (
+            Variant::LateOrderNeverHolds,
+            "a success after a decision that does not hold the month that another gives back",
+        ),
+    ] {
+        let found = shortest_counterexample(Rules { variant, ..STOPPING }, LATE_HOLDS);
+        print(what, &found.expect("a success that holds nothing"));
+    }
 }
 
 #[test]

@@ -352,8 +352,9 @@ impl Database {
             };
             attempt.state = if uncertain { AttemptState::Unknown } else { outcome };
             attempt.past_deadline = false;
+            self.hold_by_late_order(id, variant);
         }
-        let Attempt { state, token, month, orphaned, .. } = *attempt;
+        let Attempt { state, token, month, orphaned, .. } = *self.attempt(id);
         Settled { state, own: token == Token::Call(call), month, orphaned }
     }
 
@@ -369,15 +370,30 @@ impl Database {
     }
 
     /// migrations/sql/resolve_charge.sql; false if it refuses.
-    pub fn resolve(&mut self, id: u8, outcome: AttemptState) -> bool {
+    pub fn resolve(&mut self, id: u8, outcome: AttemptState, variant: Variant) -> bool {
         let attempt = self.attempt_mut(id);
         let resolvable = attempt.is_unknown();
         if resolvable {
             attempt.state = outcome;
             attempt.token = Token::Person;
             attempt.past_deadline = false;
+            self.hold_by_late_order(id, variant);
         }
         resolvable
+    }
+
+    /// migrations/sql/hold_by_late_order.sql
+    fn hold_by_late_order(&mut self, ended: u8, variant: Variant) {
+        let ended = *self.attempt(ended);
+        let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
+        let holds = |(id, attempt): &(u8, &Attempt)| {
+            let is_late = attempt.late_order && !attempt.is_live() && !attempt.released && !attempt.orphaned;
+            is_late && owner(attempt) == owner(&ended) && !self.is_taken_from(*id)
+        };
+        let late = self.attempts().find(holds).map(|(id, _)| id);
+        if let Some(id) = late.filter(|_| !ended.is_live() && variant != Variant::LateOrderNeverHolds) {
+            self.attempt_mut(id).state = AttemptState::Charged;
+        }
     }
 
     /// DELETE of a subscription, and the trigger in migrations/sql/orphan_note.sql.

@@ -47,6 +47,8 @@ pub enum Variant {
     MonthOfTheCall,
     /// A success after a decision is noted, and does not hold its month.
     ForgottenLateOrder,
+    /// A success after a decision never holds its month once another attempt held it.
+    LateOrderNeverHolds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -304,7 +306,7 @@ impl Protocol {
         let mut decided = database;
         let unknown: Vec<u8> =
             database.attempts().filter(|(_, attempt)| attempt.is_unknown()).map(|(id, _)| id).collect();
-        unknown.into_iter().all(|id| decided.resolve(id, AttemptState::NotSent))
+        unknown.into_iter().all(|id| decided.resolve(id, AttemptState::NotSent, self.rules.variant))
             // After that the subscription can be charged, and without a person too.
             && (0..self.rules.bounds.subscriptions)
                 .all(|subscription| self.can_charge(decided, subscription) && self.can_charge(database, subscription))
@@ -537,7 +539,7 @@ impl Model for Protocol {
             Action::MonthEnds => state.database.month = 1,
             Action::Decide { attempt, outcome } => {
                 self.record(state.database, Function::Resolve { attempt, outcome });
-                state.database.resolve(attempt, outcome);
+                state.database.resolve(attempt, outcome, self.rules.variant);
             }
             Action::Delete { subscription } => {
                 self.record(state.database, Function::Delete { subscription });
@@ -586,10 +588,11 @@ impl Model for Protocol {
             }),
             Property::always(LATE_HOLDS, |_, state: &State| {
                 state.database.attempts().filter(|(_, attempt)| attempt.late_order && !attempt.orphaned).all(
-                    |(id, late)| {
-                        state.database.attempts().any(|(other_id, other)| {
+                    |(_, late)| {
+                        state.database.attempts().any(|(_, holder)| {
                             let owner = |attempt: &Attempt| (attempt.subscription, attempt.month);
-                            other_id != id && (owner(other) == owner(late) || other.request == late.request)
+                            let holds = owner(holder) == owner(late) || holder.request == late.request;
+                            holds && holder.is_live() && !holder.released
                         })
                     },
                 )
@@ -622,7 +625,7 @@ pub const ONE_OWNER: &str =
     "a request_id has one subscription and month, and each request_id and month has one live attempt";
 pub const RECORDED: &str = "an order that is sent has its attempt";
 pub const FOR_GOOD: &str = "what is charged, rejected or not sent stays so, so what an answer said stays true";
-pub const LATE_HOLDS: &str = "a success that comes after a decision holds its month, unless another attempt does";
+pub const LATE_HOLDS: &str = "a success that comes after a decision holds its month, or another attempt does";
 pub const CHARGED_IS_ORDERED: &str = "what is charged was ordered";
 pub const OPEN_IS_OPEN: &str = "an attempt that opened its month has no order";
 pub const WAY_FORWARD: &str = "a repeat or a decision ends what is unknown, and the month can be charged";

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -17,8 +16,8 @@ use crate::{
     Error,
     clock::Budget,
     database::{Database, Query},
-    http::size_in_answer,
     model::{BillingMonth, Moment, SubscriptionId},
+    page::Page,
 };
 
 pub const LONGEST_PAGE: u32 = 10_000;
@@ -41,7 +40,7 @@ pub struct MonthPage {
 
 /// An attempt's place in the order of the list. Written as `<microseconds>.<id>.<subscription_id>`.
 pub struct Position {
-    claimed_at: DateTime<Utc>,
+    claimed_at: Moment,
     id: Uuid,
     subscription_id: String,
 }
@@ -50,11 +49,10 @@ impl Position {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let read = || {
             let mut parts = text.splitn(3, '.');
-            let claimed_at = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
+            let claimed_at = Moment::from_microseconds(parts.next()?)?;
             let id = parts.next()?.parse().ok()?;
             let subscription_id = parts.next().filter(|id| !id.contains('\0'))?.to_owned();
-            // PostgreSQL cannot read every moment.
-            (1..=9999).contains(&claimed_at.year()).then_some(Self { claimed_at, id, subscription_id })
+            Some(Self { claimed_at, id, subscription_id })
         };
         read().ok_or_else(|| Error::invalid("after must be from the link of the page before"))
     }
@@ -62,7 +60,7 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}.{}", self.claimed_at.timestamp_micros(), self.id, self.subscription_id)
+        write!(formatter, "{}.{}.{}", self.claimed_at.microseconds(), self.id, self.subscription_id)
     }
 }
 
@@ -114,20 +112,10 @@ impl MonthPage {
     /// Ends the page early if it is too large.
     fn fit(&self, Found { month, counts, attempts }: Found) -> Result<Charges, Error> {
         let internal = |error: serde_json::Error| Error::Internal(error.into());
-        let (mut charges, mut size, mut last, mut next) = (Vec::new(), 0, None, None);
-        for attempt in attempts {
-            let json = to_raw_value(&attempt).map_err(internal)?;
-            size += size_in_answer(json.get().as_bytes());
-            let is_full = charges.len() == self.limit() as usize || size > LARGEST_PAGE;
-            if is_full && last.is_some() {
-                next = last;
-                break;
-            }
-            charges.push(json);
-            last = Some(attempt.position);
-        }
-        let json = serde_json::to_string(&Page { month, counts, charges }).map_err(internal)?;
-        Ok(Charges { json, next: next.map(|after| self.parameters(month, &after)) })
+        let Page { json, last } = Page::of(attempts, Some(self.limit()), LARGEST_PAGE)?;
+        let charges = RawValue::from_string(json).map_err(internal)?;
+        let json = serde_json::to_string(&Month { month, counts, charges }).map_err(internal)?;
+        Ok(Charges { json, next: last.map(|last| self.parameters(month, &last.position)) })
     }
 
     /// Of the page after this one.
@@ -148,11 +136,11 @@ impl MonthPage {
 }
 
 #[derive(Serialize)]
-struct Page {
+struct Month {
     month: BillingMonth,
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
-    charges: Vec<Box<RawValue>>,
+    charges: Box<RawValue>,
 }
 
 struct Question<'a> {
@@ -195,7 +183,7 @@ impl Query for Question<'_> {
             subscription_id.as_ref().map(SubscriptionId::as_str),
             *orphaned,
             after.as_ref().map(|after| after.subscription_id.as_str()),
-            after.as_ref().map(|after| after.claimed_at),
+            after.as_ref().map(|after| after.claimed_at.naive().and_utc()),
             after.as_ref().map(|after| after.id),
             i32::try_from(self.page.limit() + 1).unwrap_or(i32::MAX),
             LARGEST_PAGE as i32
@@ -218,7 +206,7 @@ impl Query for Question<'_> {
                 continue;
             };
             attempts.push(Attempt {
-                position: Position { claimed_at, id, subscription_id: subscription_id.clone() },
+                position: Position { claimed_at: claimed_at.into(), id, subscription_id: subscription_id.clone() },
                 subscription_id,
                 request_id,
                 state: state.parse().map_err(decode)?,

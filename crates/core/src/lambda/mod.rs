@@ -14,7 +14,10 @@ use std::{
 use futures_util::{FutureExt, TryFutureExt};
 use lambda_http::{
     Adapter, LambdaEvent, Request, RequestExt,
-    http::{HeaderValue, header::ACCESS_CONTROL_ALLOW_ORIGIN},
+    http::{
+        HeaderValue,
+        header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS},
+    },
     service_fn,
     tower::ServiceExt,
 };
@@ -152,6 +155,7 @@ where
         }
     };
     reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, cors_allow_origin);
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
 }
 

@@ -2,16 +2,17 @@
 
 use std::fmt;
 
+use icu_properties::props::{BinaryProperty, DefaultIgnorableCodePoint, EnumeratedProperty, GeneralCategory};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// The longest id that the approved tables hold, in characters.
-const LONGEST_ID: usize = 36;
+pub(crate) const LONGEST_ID: usize = 36;
 /// The longest request_id, in characters.
 const LONGEST_REQUEST_ID: usize = 64;
 
-/// An opaque id of 1 to 36 characters, none of them a control character.
+/// An opaque id of 1 to 36 characters, none of them a control character and at least one visible.
 fn opaque_id(field: &str, value: &str) -> Result<String, Error> {
     let length = value.chars().take(LONGEST_ID + 1).count();
     if !(1..=LONGEST_ID).contains(&length) {
@@ -20,7 +21,20 @@ fn opaque_id(field: &str, value: &str) -> Result<String, Error> {
     if value.chars().any(char::is_control) {
         return Err(Error::invalid(format!("{field} must not contain control characters")));
     }
+    if !value.chars().any(is_visible) {
+        return Err(Error::invalid(format!("{field} must have a visible character")));
+    }
     Ok(value.to_owned())
+}
+
+/// Whether a person can see this character: it is no white space, control or format character, is not ignored by default,
+/// as the Hangul fillers are, and is not the Braille pattern without dots.
+fn is_visible(character: char) -> bool {
+    !(character.is_whitespace()
+        || character.is_control()
+        || GeneralCategory::for_char(character) == GeneralCategory::Format
+        || DefaultIgnorableCodePoint::for_char(character)
+        || character == '\u{2800}')
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -114,6 +128,39 @@ mod tests {
         }
         for bad in ["", ".", "..", "....", "a/b", "a%2Fb", "a b", "é", "a\0", "a\n", "?", "#", &"x".repeat(65)] {
             assert!(RequestId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_have_a_visible_character() {
+        for good in ["a", " a ", "0", "-", "é", "e\u{301}", "🍺", "ㅤa", "\u{600}x", "日", "\u{e000}", "\u{378}"] {
+            assert!(SubscriptionId::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            " ",
+            "\u{a0}",
+            "\u{ad}",
+            "\u{34f}",
+            "\u{115f}",
+            "\u{1680}",
+            "\u{180e}",
+            "\u{200b}",
+            "\u{202e}",
+            "\u{2028}",
+            "\u{2060}",
+            "\u{2800}",
+            "\u{3000}",
+            "\u{3164}",
+            "\u{fe0f}",
+            "\u{feff}",
+            "\u{ffa0}",
+            "\u{fff9}",
+            "\u{e0001}",
+            "\u{e0100}",
+            "\u{e0fff}",
+            " \u{200b}\u{3164} ",
+        ] {
+            assert!(SubscriptionId::parse(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -6,6 +6,7 @@ mod moment;
 mod status;
 
 pub use billing_month::BillingMonth;
+pub(crate) use ids::LONGEST_ID;
 pub use ids::{ClubId, CustomerId, RequestId, SubscriptionId};
 pub use moment::{Days, Moment, When};
 pub use status::{Details, Status};

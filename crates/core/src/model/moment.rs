@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Unexpected, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Number, value::RawValue};
 
 use crate::Error;
 
@@ -42,11 +42,20 @@ impl Moment {
         Self(Utc::now().naive_utc())
     }
 
-    /// `None` outside the years 1 to 9999.
+    /// `None` outside the years 1 to 9999. A leap second is the first of the next minute.
     fn of(moment: NaiveDateTime) -> Option<Self> {
         // PostgreSQL keeps microseconds; what is answered is what is kept.
-        let moment = moment.with_nanosecond(moment.nanosecond() / 1_000 * 1_000)?;
+        let moment = DateTime::from_timestamp_micros(moment.and_utc().timestamp_micros())?.naive_utc();
         (1..=9999).contains(&moment.year()).then_some(Self(moment))
+    }
+
+    /// Since 1970, as a position in a list has them.
+    pub fn microseconds(self) -> i64 {
+        self.0.and_utc().timestamp_micros()
+    }
+
+    pub fn from_microseconds(text: &str) -> Option<Self> {
+        Self::of(DateTime::from_timestamp_micros(text.parse().ok()?)?.naive_utc())
     }
 
     pub fn naive(self) -> NaiveDateTime {
@@ -134,25 +143,25 @@ impl Days {
     /// The days from the year 1 to the year 9999.
     const MOST: u64 = 3_652_058;
 
-    /// From a number, or its digits in a string.
-    pub fn parse(value: &Value) -> Result<Self, Error> {
-        Self::count(value)
+    /// From a JSON number, or its digits in a string.
+    pub fn parse(json: &RawValue) -> Result<Self, Error> {
+        Self::count(json.get())
             .filter(|days| (1..=Self::MOST).contains(days))
             .and_then(|days| i32::try_from(days).ok())
             .map(Self)
             .ok_or_else(|| Error::invalid(Self::EXPECTED))
     }
 
-    fn count(value: &Value) -> Option<u64> {
-        match value {
-            Value::Number(number) => number.as_u64().or_else(|| {
+    fn count(json: &str) -> Option<u64> {
+        if let Ok(number) = serde_json::from_str::<Number>(json) {
+            return number.as_u64().or_else(|| {
                 // 30.0 is a whole number, too. Above the bound, a float may not be exact.
                 let days = number.as_f64().filter(|days| days.fract() == 0.0 && (0.0..1e9).contains(days))?;
                 Some(days as u64)
-            }),
-            Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
-            _ => None,
+            });
         }
+        let digits: String = serde_json::from_str(json).ok()?;
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
     }
 
     pub fn get(self) -> i32 {
@@ -185,6 +194,8 @@ mod tests {
             ("2024-02-29T23:30:00-0300", "2024-03-01T02:30:00Z"),
             ("2024-02-29T23:30+05", "2024-02-29T18:30:00Z"),
             ("20240229T233000Z", "2024-02-29T23:30:00Z"),
+            ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+            ("2016-12-31T20:59:60.5-03:00", "2017-01-01T00:00:00.500Z"),
         ] {
             assert_eq!(written(text).as_deref(), Some(meaning), "{text}");
         }
@@ -207,6 +218,9 @@ mod tests {
             "1709200000",
             "0001-01-01T00:00+05:00",
             "9999-12-31T23:59-05:00",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T20:59:60.5-03:00",
+            "2024-02-29T10:30:61Z",
             "infinity",
             "2024-02-29T10:30:00Zjunk",
         ] {
@@ -217,8 +231,8 @@ mod tests {
     #[test]
     fn intervals_are_whole_days_as_a_number_or_its_digits() {
         for (text, days) in [("1", 1), ("30.0", 30), ("\"30\"", 30), ("\"007\"", 7), ("3652058", 3_652_058)] {
-            let value = serde_json::from_str(text).unwrap();
-            assert_eq!(Days::parse(&value).ok(), Some(Days(days)), "{text}");
+            let value: &RawValue = serde_json::from_str(text).unwrap();
+            assert_eq!(Days::parse(value).ok(), Some(Days(days)), "{text}");
         }
         for text in [
             "0",
@@ -238,8 +252,8 @@ mod tests {
             "18446744073709551616",
             "\"99999999999999999999\"",
         ] {
-            let value = serde_json::from_str(text).unwrap();
-            assert!(Days::parse(&value).is_err(), "{text}");
+            let value: &RawValue = serde_json::from_str(text).unwrap();
+            assert!(Days::parse(value).is_err(), "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a status entry says.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Error;
 
@@ -10,20 +10,21 @@ const LONGEST_DETAILS: usize = 256;
 
 /// A row of `status`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Box<RawValue>")]
 pub enum Status {
     Active = 1,
     Cancelled = 2,
     Paused = 3,
 }
 
-impl TryFrom<Value> for Status {
+impl TryFrom<Box<RawValue>> for Status {
     type Error = Error;
 
-    fn try_from(value: Value) -> Result<Self, Error> {
+    fn try_from(json: Box<RawValue>) -> Result<Self, Error> {
+        let id = serde_json::from_str(json.get()).ok();
         [Self::Active, Self::Cancelled, Self::Paused]
             .into_iter()
-            .find(|status| value.as_i64() == Some(status.id().into()))
+            .find(|status| id == Some(status.id()))
             .ok_or_else(|| Error::invalid("status_id must be 1 (activate), 2 (cancel) or 3 (pause)"))
     }
 }

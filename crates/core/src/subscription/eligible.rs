@@ -3,7 +3,6 @@
 use chrono_tz::Tz;
 use sqlx::PgConnection;
 
-use super::page::{Eligible, LARGEST_BODY, Page};
 use crate::{
     Error,
     clock::Budget,
@@ -11,7 +10,10 @@ use crate::{
     database::{Database, Query},
     lambda::State,
     model::BillingMonth,
+    page::{LARGEST_BODY, Page},
 };
+
+pub const LONGEST_PAGE: u32 = 100_000;
 
 /// Ids of more bytes than this in the database cannot fit one answer. There, an id takes at most seven bytes more than
 /// its text; in the answer, at least five more.
@@ -33,8 +35,32 @@ impl State for Listing {
     }
 }
 
-impl Page {
-    /// The page, and the month in which it is read.
+/// Which part of the list.
+pub struct EligiblePage {
+    /// Ids after this one, by bytes.
+    pub after: Option<String>,
+    /// The most ids of a page. Without it, the whole list.
+    pub limit: Option<u32>,
+    /// Without those that are charged for the current month.
+    pub due: bool,
+}
+
+pub struct Eligible {
+    /// A JSON array of ids, ascending by bytes.
+    pub json: String,
+    /// The last id of the page, if more remain.
+    pub next_after: Option<String>,
+}
+
+impl EligiblePage {
+    pub fn new(after: Option<String>, limit: Option<u32>, due: bool) -> Result<Self, Error> {
+        if after.as_deref().is_some_and(|after| after.contains('\0')) {
+            return Err(Error::invalid("after must not contain a NUL character"));
+        }
+        Ok(Self { after, limit, due })
+    }
+
+    /// The page, and the month in which it is read. The whole list is refused if it is too large for an answer.
     pub async fn read(
         &self,
         database: &Database,
@@ -42,12 +68,16 @@ impl Page {
         time: Budget,
     ) -> Result<(Eligible, BillingMonth), Error> {
         let (chunks, month) = database.ask(&Question { page: self, timezone }, time).await?;
-        Ok((self.fit(chunks.iter().flatten())?, month))
+        let Page { json, last } = Page::of(chunks.into_iter().flatten(), self.limit, LARGEST_BODY)?;
+        if last.is_some() && self.limit.is_none() {
+            return Err(Error::PageRequired);
+        }
+        Ok((Eligible { json, next_after: last }, month))
     }
 }
 
 struct Question<'a> {
-    page: &'a Page,
+    page: &'a EligiblePage,
     timezone: Tz,
 }
 

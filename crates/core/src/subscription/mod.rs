@@ -2,12 +2,10 @@
 
 mod eligible;
 mod lookup;
-mod page;
 mod status;
 mod subscribe;
 
-pub use eligible::Listing;
-pub use lookup::Subscription;
-pub use page::{Eligible, LONGEST_PAGE, Page};
+pub use eligible::{Eligible, EligiblePage, LONGEST_PAGE, Listing};
+pub use lookup::{CustomerPage, Position, Subscription, Subscriptions};
 pub use status::{PauseEnd, Recorded, StatusChange, StatusState};
 pub use subscribe::NewSubscription;

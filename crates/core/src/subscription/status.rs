@@ -17,11 +17,17 @@ pub struct StatusState {
     pub api: CustomerApi,
     /// The time zone in which a day and a month begin.
     pub timezone: Tz,
+    /// The most changes of a subscription in 24 hours.
+    pub changes_per_day: Option<i32>,
 }
 
 impl State for StatusState {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self { api: CustomerApi::from_settings(settings)?, timezone: settings.billing_timezone()? })
+        Ok(Self {
+            api: CustomerApi::from_settings(settings)?,
+            timezone: settings.billing_timezone()?,
+            changes_per_day: settings.changes_per_day()?,
+        })
     }
 
     async fn warm(&self) {
@@ -34,6 +40,7 @@ pub struct StatusChange {
     id: Uuid,
     caller: Caller,
     timezone: Tz,
+    changes_per_day: Option<i32>,
     pub subscription_id: SubscriptionId,
     pub status: Status,
     /// Default: now.
@@ -59,9 +66,19 @@ pub struct Recorded {
 }
 
 impl StatusChange {
-    pub fn new(caller: Caller, timezone: Tz, subscription_id: SubscriptionId, status: Status) -> Self {
-        let id = Uuid::new_v4();
-        Self { id, caller, timezone, subscription_id, status, effect_date: None, details: None, end: None }
+    pub fn new(caller: Caller, state: &StatusState, subscription_id: SubscriptionId, status: Status) -> Self {
+        let &StatusState { timezone, changes_per_day, .. } = state;
+        Self {
+            id: Uuid::new_v4(),
+            caller,
+            timezone,
+            changes_per_day,
+            subscription_id,
+            status,
+            effect_date: None,
+            details: None,
+            end: None,
+        }
     }
 
     pub async fn record(&self, database: &Database, time: Budget) -> Result<Recorded, Error> {
@@ -90,11 +107,11 @@ impl Query for StatusChange {
             None => {}
         }
         let row = sqlx::query!(
-            r#"select verdict as "verdict!", effective_from, automatic_return
+            r#"select verdict as "verdict!", effective_from, automatic_return, retry_after
              from record_status(
                  subscription_id => $1, customer_id => $2, status_id => $3, effect_date => $4, effect_day => $5,
                  details => $6, return_after_days => $7, until => $8, until_day => $9, skipped_month => $10,
-                 billing_timezone => $11, change_id => $12, changes_per_day => null, seconds => $13
+                 billing_timezone => $11, change_id => $12, changes_per_day => $13, seconds => $14
              )"#,
             self.subscription_id.as_str(),
             self.caller.customer().map(CustomerId::as_str),
@@ -108,6 +125,7 @@ impl Query for StatusChange {
             skipped_month,
             self.timezone.name(),
             self.id.to_string(),
+            self.changes_per_day,
             time.left().as_secs_f64()
         )
         .fetch_one(connection)
@@ -125,6 +143,10 @@ impl Query for StatusChange {
             })),
             ("subscription_not_found", _) => Ok(Err(Error::SubscriptionNotFound)),
             ("nothing_to_skip", _) => Ok(Err(Error::NothingToSkip)),
+            ("too_many_changes", _) => {
+                let retry_after = row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+                Ok(Err(Error::TooManyChanges { retry_after }))
+            }
             ("wrong_date", _) => wrong("effect_date must be of the years 1 to 9999"),
             ("wrong_end", _) => wrong(self.wrong_end()),
             ("month_is_past", _) => wrong("skip must be a month that is not over"),

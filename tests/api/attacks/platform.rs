@@ -1,5 +1,6 @@
-//! Answers of the platform that break the rules of HTTP. A 2xx that can be read is a charge, whatever its headers and its
-//! body are. What cannot be read says nothing about the order.
+//! The platform: a `retry-after` of a thousand years, an order that common parsers cannot read, answers that break the rules of
+//! HTTP. A 2xx that can be read is a charge, whatever its headers and its body are. What cannot be read says nothing about the
+//! order.
 
 use api_tests::{Answer, Api, Call, Environment};
 use ecommerce_stub::{Answer as Reply, Behaviour};
@@ -93,7 +94,6 @@ async fn a_success_is_a_charge_whatever_is_wrong_with_its_headers_and_its_body()
         ("no last chunk", made_of(chunked, "7\r\n{\"a\":1}\r\n"), &nothing),
         ("204 with a body", beginning("HTTP/1.1 204 No Content\r\n"), &nothing),
         ("a location", beginning("HTTP/1.1 201 Created\r\nlocation: /order/elsewhere\r\n"), &order),
-        ("an order of 6,000 levels", made_of("", &("[".repeat(6000) + &"]".repeat(6000))), &nothing),
     ];
     let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "5000")]).await;
     api.club().await;
@@ -161,5 +161,56 @@ async fn a_refusal_counts_whatever_is_wrong_with_its_headers() {
             assert_eq!(first.text("code"), code, "{lines}: {first:?}");
             assert_eq!(again.body["already_charged"], json!(false));
         }
+    }
+}
+
+#[tokio::test]
+async fn the_platform_says_to_come_back_in_a_thousand_years() {
+    let api = Api::start().await;
+    let subscription = api.subscription().await;
+    for (retry_after, seconds) in
+        [("17", "17"), ("0", "1"), ("31536000000", "300"), ("Mon, 01 Jan 3027 00:00:00 GMT", "300"), ("soon", "2")]
+    {
+        let headers = [("retry-after".to_owned(), retry_after.to_owned())].into();
+        api.platform.behave_once(Behaviour {
+            answer: Reply::Status { status: 429, headers, body: String::new() },
+            ..Behaviour::default()
+        });
+        let answer = api.charge(&subscription, "o").await;
+        assert_eq!(answer.refuses(503, "ecommerce_unavailable").headers["retry-after"], seconds, "{retry_after}");
+    }
+    assert!(api.attempts().await.iter().all(|attempt| attempt["state"] == "not_sent"));
+    assert_eq!(api.charge(&subscription, "another").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_platform_nests_an_order_6000_deep() {
+    let api = Api::start().await;
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    for (levels, kept) in [(61, true), (62, false), (6000, false)] {
+        let subscription = api.subscription().await;
+        let body = nested(levels);
+        let order: Value = if kept { serde_json::from_str(&body).unwrap() } else { Value::Null };
+        let answer = Reply::Status { status: 201, headers: Default::default(), body };
+        api.platform.behave_once(Behaviour { answer, ..Behaviour::default() });
+        for (request_id, already) in [("o", false), ("o", true), ("another", true)] {
+            let charged = api.charge(&subscription, &format!("{request_id}-{levels}")).await;
+            let expected = (200, &json!(already), &order);
+            assert_eq!(
+                (charged.status, &charged.body["already_charged"], &charged.body["order"]),
+                expected,
+                "{levels}"
+            );
+        }
+        let charges = api.call(Call::get("/charge").query("subscription_id", &subscription)).await;
+        assert_eq!(charges.body["charges"][0]["order"], order, "{levels}");
+
+        // A refusal is kept as a text.
+        let subscription = api.subscription().await;
+        let answer = Reply::Status { status: 402, headers: Default::default(), body: nested(levels) };
+        api.platform.behave_once(Behaviour { answer, ..Behaviour::default() });
+        let refused = api.charge(&subscription, &format!("refused-{levels}")).await;
+        let upstream_answer = &refused.refuses(502, "order_rejected").body["upstream_answer"];
+        assert_eq!((upstream_answer.is_array(), upstream_answer.is_string()), (kept, !kept), "{levels}");
     }
 }

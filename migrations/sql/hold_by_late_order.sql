@@ -1,0 +1,27 @@
+-- A success that came while another attempt held its month holds it from now on, if this attempt has given the month back.
+create function hold_by_late_order(ended charge_attempt) returns void language plpgsql
+    as $$
+    begin
+        if ended.live then
+            return;
+        end if;
+        update charge_attempt
+        set state = 'charged', settled_at = late_order_at, upstream_answer = null
+        where id = (
+            select late.id
+            from charge_ledger late
+            where late.subscription_id = ended.subscription_id and late.billing_month = ended.billing_month
+                and late_order_at is not null and not late.live and late.orphaned_at is null and not orphaned
+                and not exists (
+                    select from charge_attempt holder
+                    where holder.live and holder.orphaned_at is null
+                        and (
+                            holder.subscription_id = late.subscription_id and holder.billing_month = late.billing_month
+                            or holder.request_id = late.request_id
+                        )
+                )
+            order by late_order_at, late.id
+            limit 1
+        );
+    end
+    $$;
