@@ -294,7 +294,7 @@ impl Statements {
 
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
-        let page = Page { after, limit: Some(limit), due: false };
+        let page = EligiblePage { after, limit: Some(limit), due: false };
         let (eligible, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
         eligible.next_after
     }
