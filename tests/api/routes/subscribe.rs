@@ -119,7 +119,7 @@ async fn invalid_customer_ids_are_refused_and_change_nothing() {
         (r#"{"customer_id": "a\u0000b"}"#, "customer_id"),
         (r#"{"customer_id": "a\nb"}"#, "customer_id"),
         (r#"{"customer_id": "\u0085"}"#, "customer_id"),
-        (r#"{"customer_id": "\ud800"}"#, "body"),
+        (r#"{"customer_id": "\ud800"}"#, "customer_id"),
     ] {
         let answer = api.call(Call::subscribe(club, "").body(body)).await;
         assert!(answer.refuses(400, "invalid_request").text("detail").contains(field), "{body}: {answer:?}");
