@@ -56,7 +56,7 @@ check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/ins
 		$(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
 	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
 
-# Every file that pip takes has a digest in the requirements.
+# pip takes no file whose digest is not in the requirements.
 PIP_OPTIONS := --quiet --disable-pip-version-check --require-hashes
 .venv/installed: requirements.txt
 	@echo "packages: installing $< into .venv"
@@ -101,8 +101,8 @@ bill-run:
 scale: .venv/installed
 	$(PYTHON) dev/scale.py
 
-# Pins what each requirements.in names and all that it needs, with the digests of every file of each release. A version
-# stays until its line is deleted. Root's packages run on Python 3.10 or later, the checks' on 3.11 or later.
+# Pins the packages of each requirements.in and all that they need, with the digests of each release's files. A version stays
+# until its line is deleted. The root's packages run on Python 3.10 or later, those of the checks on 3.11 or later.
 COMPILE := deploy/.venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate \
 	--custom-compile-command 'make requirements'
 requirements: deploy/.venv/uv/installed

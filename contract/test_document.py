@@ -79,7 +79,7 @@ def test_it_has_every_route() -> None:
 
 def test_it_has_every_problem() -> None:
     source = (ROOT / "crates/core/src/error.rs").read_text(encoding="utf-8")
-    # Python has another name for 413, which depends on its version.
+    # Python's name for 413 depends on its version.
     statuses = {"PAYLOAD_TOO_LARGE": 413, **HTTPStatus.__members__}
     problems = {(statuses[name], code) for name, code in re.findall(r'StatusCode::(\w+), "(\w+)"', source)}
     assert problems == set().union(*(operation.problems() for operation in OPERATIONS.values()))

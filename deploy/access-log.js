@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * One line for each call. Neither the path as it was sent, the query nor the gateway's messages: ids stand in them, which
- * are all that a caller needs on an open stage. The message about a refused signature repeats the path, too.
+ * One line for each call. It has no path as it was sent, no query and no message of the gateway's, because these can have
+ * an id in them: the message about a refused signature repeats the path. On an open stage, an id is all that a caller needs.
  */
 const LINE = {
   requestId: '$context.requestId',
@@ -13,7 +13,7 @@ const LINE = {
   authorizerStatus: '$context.authorizer.status',
   caller: '$context.identity.userArn',
 };
-/** Of the token that an authorizer of this type accepted. */
+/** The subject of the token that an authorizer of this type accepted. */
 const SUBJECT = {
   COGNITO_USER_POOLS: '$context.authorizer.claims.sub',
   TOKEN: '$context.authorizer.principalId',
@@ -22,7 +22,7 @@ const SUBJECT = {
 /**
  * The stage's log. The gateway writes it with the role of the account's settings in this region.
  *
- * @param chosen the personal data that a line shall have
+ * @param chosen the personal data that a line has as well
  */
 module.exports = function accessLog(stage, { service, provider }, chosen, authorizer) {
   const line = {

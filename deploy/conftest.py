@@ -46,7 +46,7 @@ def package(request: pytest.FixtureRequest, packages: dict[str, Package]) -> Pac
 
 @pytest.fixture(scope="session")
 def kinds(dev: Package, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
-    """Packaged, by their stages' names."""
+    """The packages, by stage name."""
     configs = tmp_path_factory.mktemp("kinds")
     found = {"dev": dev}
     assert dev.config == KINDS["dev"]
@@ -149,7 +149,7 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
     config["database"] |= database.block | {"functions_password": f"{password['ARN']}:password::"}
     config["ecommerce"] |= ecommerce
     config["secrets_extension_arn"] = published["LayerVersionArn"]
-    # The stage `shop` authenticates customers, and so has tokens with a subject.
+    # The stage `shop` authenticates customers, so its tokens have a subject.
     config["customers"] = {"authorization": "none"}
     del config["access_log"]["subject"]
     return config

@@ -1,9 +1,9 @@
 'use strict';
 
-/** Its answer gives ids away, so it is the operators' where customers are not authenticated. */
+/** This list gives ids away, so it is the operators' where customers are not authenticated. */
 const CUSTOMERS_LIST = 'get /subscription';
 
-/** functions.yml, with what the stage's settings say of each function. */
+/** functions.yml, with the stage's settings of each function. */
 exports.stageFunctions = function stageFunctions(plain, settings) {
   const { cors, customers, operators, environments, concurrency = {}, layers, alarms } = settings;
   return Object.fromEntries(Object.entries(plain).map(([name, definition]) => [name, finished(name, definition)]));

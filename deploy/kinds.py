@@ -7,7 +7,7 @@ from package import EXAMPLE, REGION
 POOL = f"arn:aws:cognito-idp:{REGION}:123456789012:userpool/{REGION}_AbCdEfGhI"
 FUNCTION = f"arn:aws:lambda:{REGION}:123456789012:function:customers"
 DATABASE = json.loads((EXAMPLE / "dev_config.json").read_text(encoding="utf-8"))["database"]
-# By their stages' names. Only `dev` says something.
+# By stage name. Only the name `dev` means something.
 KINDS = {
     "dev": {"database": DATABASE},
     "production": {

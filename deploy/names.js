@@ -1,6 +1,6 @@
 'use strict';
 
-/** The longest names that AWS takes, in characters, of what has one here. */
+/** The longest name that AWS takes, in characters, for each type of resource that has a name here. */
 const LIMITS = {
   'AWS::ApiGateway::Stage': ['StageName', 128],
   'AWS::CloudWatch::Alarm': ['AlarmName', 255],
@@ -14,7 +14,7 @@ const LIMITS = {
   'AWS::StepFunctions::StateMachine': ['StateMachineName', 80],
 };
 
-/** The name that is furthest over its limit, if one is. */
+/** The name that is furthest over its limit, if any name is too long. */
 module.exports = function longestName(resources, region) {
   const found = Object.values(resources)
     .filter(({ Type, Properties }) => Type in LIMITS && LIMITS[Type][0] in Properties)
@@ -27,7 +27,7 @@ module.exports = function longestName(resources, region) {
   return found.sort((a, b) => b.excess - a.excess)[0];
 };
 
-/** CloudFormation's functions, as far as names use them. */
+/** The text of a name, which may use some of CloudFormation's functions. */
 function text(value, region) {
   const parameters = { 'AWS::Region': region };
   if (typeof value === 'string') return value;

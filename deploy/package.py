@@ -68,7 +68,7 @@ def logical(name: str) -> str:
 
 
 class Template:
-    """It is for CloudFormation."""
+    """A template for CloudFormation."""
 
     def __init__(self, folder: Path) -> None:
         self.resources = json.loads((folder / "cloudformation-template-update-stack.json").read_text())["Resources"]

@@ -17,7 +17,7 @@ module.exports = class Deployment {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
     this.log = log;
-    // Serverless Framework 3 has the option alone.
+    // Serverless Framework 3 has only the option.
     if (serverless.processedInput.isHelpRequest || options.help) return;
     const params = Object.fromEntries([].concat(options.param || []).map((param) => param.split(/=(.*)/s, 2)));
     // Before any ${stage:…} asks: else each of them would report what is wrong.
@@ -155,7 +155,7 @@ module.exports = class Deployment {
     for (const name of Object.keys(this.settings.environment)) delete made.Properties.Environment.Variables[name];
   }
 
-  /** Of everything, so that CloudFormation does not refuse one half-way through a deployment. */
+  /** Checks every name, so that CloudFormation refuses none half-way through a deployment. */
   checkNames() {
     const { provider } = this.serverless.service;
     const tooLong = longestName(provider.compiledCloudFormationTemplate.Resources, provider.region);

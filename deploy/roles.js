@@ -1,6 +1,6 @@
 'use strict';
 
-/** What Lambda, and no code of ours, does with a function's role in a network: the managed policy below allows it. */
+/** Lambda does this with a function's role in a network, and no code of ours does. The managed policy below allows it. */
 const NETWORK_INTERFACES = [
   'ec2:CreateNetworkInterface',
   'ec2:DeleteNetworkInterface',
@@ -10,14 +10,14 @@ const NETWORK_INTERFACES = [
   'ec2:UnassignPrivateIpAddresses',
 ];
 const PATH = ':iam::aws:policy/service-role/';
-/** The framework's choice may write every log of the account, too. */
+/** With the framework's policy, a function may also write every log of the account. */
 const [WIDE_POLICY, POLICY] = [`${PATH}AWSLambdaVPCAccessExecutionRole`, `${PATH}AWSLambdaENIManagementAccess`];
 
 /**
- * A role for each function that has none, in place of the framework's for all of them. It keeps what the framework's
- * settings say (`provider.iam.role`), and has no name: CloudFormation makes one that fits.
+ * Gives each function that has no role its own, in place of the framework's one role for all. A role keeps the settings
+ * of `provider.iam.role`. It has no name: CloudFormation makes one that fits.
  *
- * @param statements what a function may read: of the functions with a name here, and of the others (`database`)
+ * @param statements what a function may read, by its name; `database` is for the functions without an entry
  */
 module.exports = function roles(serverless, resources, statements) {
   const { service } = serverless;
@@ -38,7 +38,7 @@ module.exports = function roles(serverless, resources, statements) {
     const made = structuredClone(shared);
     delete made.Properties.RoleName;
     const { PolicyDocument } = made.Properties.Policies[0];
-    // The first two are for the logs of all functions, which may be created as well.
+    // The first two statements allow creating and writing the logs of all functions.
     const [, , ...others] = PolicyDocument.Statement;
     PolicyDocument.Statement = [
       {

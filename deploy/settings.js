@@ -44,7 +44,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
 
   const { database, vpc, alarms, operators = {}, customers = {} } = config;
   const ecommerce = platform();
-  /** The functions' login. Alembic's is always the first of the two. */
+  /** The functions' login: their own, or else Alembic's. */
   const [user, password] = database.functions_user
     ? [database.functions_user, database.functions_password]
     : [database.db_user, database.db_password];
@@ -219,7 +219,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     return found;
   }
 
-  /** The functions know these zones, by these very names. */
+  /** The functions know each zone by its exact name only. */
   function timezone() {
     const timeZone = config.billing_timezone || 'UTC';
     if (timeZones.includes(timeZone)) return timeZone;

@@ -3,18 +3,18 @@
 const { openRoutes } = require('./functions');
 
 /**
- * The kinds of stages, by what holds unless the configuration says otherwise. docs/deploying.md ("Stages") explains them.
- * Of a closed stage, the configuration itself must say who may act for whom.
+ * The defaults of an open and of a closed stage; docs/deploying.md ("Stages") explains them. The configuration of a closed
+ * stage must say who may act for whom.
  */
 const OPEN = { operators: 'none', customers: 'none', sslmode: 'prefer', changes_per_day: 0 };
 const CLOSED = { operators: 'aws_iam', customers: null, sslmode: 'verify-full', changes_per_day: 100 };
-/** For developers and evaluators, who call everything. */
+/** Developers and evaluators call everything there. */
 const OPEN_STAGE = 'dev';
 
-/** Of model_config.json. */
+/** The `api_secret` of model_config.json. */
 const PLACEHOLDER = 'change-me';
 
-/** Without verify-full, somebody on the way to the database can do more than listen. */
+/** The weakness of each mode but verify-full. Somebody on the way to the database can do more than listen. */
 const WEAK_SSLMODES = {
   disable: 'sends everything in clear',
   allow: 'can be made to send everything in clear',
@@ -42,7 +42,7 @@ exports.stageOf = function stageOf({ stage, config, name, fail }) {
   return chosen;
 };
 
-/** The platform's secret goes to this URL: in clear only on an open stage, or within the machine. */
+/** Refuses a URL that would send the platform's secret in clear, unless the stage is open or the secret stays on the machine. */
 exports.checkPlatform = function checkPlatform(url, { isOpen }, setting, fail) {
   if (!isOpen && isClear(url)) fail(`${setting} must begin with https://, or the platform's secret is sent in clear`);
 };
@@ -53,7 +53,7 @@ exports.weaknesses = function weaknesses({ stage, chosen, config, name, function
   const { database, customers: { claim = 'sub' } = {}, cors_allow_origin = '*', access_log, alarms } = config;
   const { ECOMMERCE_BASE_URL: base_url, ECOMMERCE_API_SECRET: api_secret } = ecommerce;
   const open = openRoutes(functions);
-  // The one that the functions are given.
+  // The key of the functions' password.
   const password = database.functions_user ? 'functions_password' : 'db_password';
   const hasTokens = ['cognito', 'lambda'].includes(customers);
   const readable = "can be read in the functions' environments and in the template: give the ARN of a secret instead";
@@ -96,7 +96,7 @@ function isClear(url) {
   return url.startsWith('http://') && !(URL.canParse(url) && isHere(new URL(url).hostname));
 }
 
-/** A socket, or an address that is always the machine's own: what is sent there leaves no trace on a network. */
+/** True for a socket and for the machine's own addresses: what is sent there crosses no network. */
 function isHere(host) {
   return host.startsWith('/') || host === 'localhost' || /^(127(\.\d+){3}|\[?::1\]?)$/.test(host);
 }

@@ -1,4 +1,4 @@
-"""What an attacker tries on a stage that is closed. Each test is named after it, and shows that it fails."""
+"""Attacks on a closed stage. Each test is named after its attack, and shows that it fails."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from package import REGION, ROUTES, Route
 from processes import ROOT
 from stage import Database, Platform, Stage
 
-# Policies of IAM, those of docs/deploying.md.
+# The IAM policies of docs/deploying.md.
 
 MAY_CALL = {
     "POST /club/{id}/subscribe": {"shop"},
@@ -26,7 +26,7 @@ MAY_CALL = {
     "POST /subscription/{id}/charge/{request_id}": {"operations", "bill-run"},
 }
 SUBSCRIPTION = "5f9d2b8e-6c4a-4d7e-9b1f-0a1b2c3d4e5f"
-# To the policy's pattern for ids, this one with `/charge` is an id.
+# The policy's pattern for ids also matches this id with `/charge` after it.
 LOOK_ALIKE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaa"
 
 
@@ -40,7 +40,7 @@ def closed_config(emulator: Emulator, platform: Platform, database: Database) ->
 
 @pytest.fixture(scope="module")
 def closed(emulator: Emulator, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A stage whose customers and operators are known to IAM, with a subscription of each kind of id."""
+    """A stage where IAM knows customers and operators, with a subscription of each kind of id."""
     stage = deployed("closed", closed_config, emulator, platform, tmp_path_factory)
     for subscription in (SUBSCRIPTION, LOOK_ALIKE):
         stage.database.run(
@@ -78,7 +78,7 @@ def callers(closed: Stage, emulator: Emulator, operator: Credentials) -> dict[st
         "operations": caller(emulator, "operations", *documented("Operate", closed)),
         "bill-run": caller(emulator, "bill-run", *deployed_for("BillRunFunctionRole", closed)),
         "nobody": None,
-        # May call everything, so what this one reaches is there.
+        # This one may call everything, and so shows which routes exist.
         "everything": operator,
     }
 
@@ -137,7 +137,7 @@ def test_the_shops_server_has_got_a_policy_for_everything_too(
 def test_a_policy_written_in_good_faith_lets_the_shops_server_list_and_charge(
     closed: Stage, emulator: Emulator
 ) -> None:
-    """This succeeds, because `*` matches `/`: the emulator's like IAM's. The page's policies are for this reason."""
+    """This attack succeeds, because `*` matches `/` in the emulator as in IAM. So the page has other policies."""
     (allow, _) = documented("ActForCustomers", closed)
     stage = allow["Resource"][0].removesuffix("GET/club")
     obvious = [f"{stage}GET/subscription/*", f"{stage}POST/subscription/*/status"]

@@ -1,4 +1,4 @@
-"""Attacks on a stage, by what they try. tests/api/attacks/ has those on the functions."""
+"""Attacks on stages. Each test is named after its attack. tests/api/attacks/ has the attacks on the functions."""
 
 import json
 import subprocess
@@ -123,7 +123,7 @@ def test_a_server_in_between_takes_the_password_of_dev(database: dict, sslmode: 
     assert said_by_stage_js(script, json.dumps(database)) == f"{sslmode}\n"
 
 
-# It must stay possible.
+# This must stay possible.
 
 
 def test_an_evaluators_platform_may_speak_http_on_dev(tmp_path: Path) -> None:

@@ -389,7 +389,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     assert kills["bill-run"] >= 2 and kills["charge"] >= 2, (kills, run.story())
 
     eligible, charged, rejected, unknown, left = run.counts()
-    # Nobody is passed over where an invocation ends: the next one begins after the last one that was begun.
+    # Nobody is passed over where an invocation ends: the next one goes on after the last subscription that was begun.
     assert (eligible, rejected, charged + unknown, left) == (ALL, REFUSED, ALL - REFUSED, 0), run.story()
     assert run.states().count("Charge") > 1, "it goes on from where it was"
     assert set(run.result) == {
@@ -413,7 +413,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
 
 
 def test_a_report_has_counts_only_whatever_the_function_answers(month: Month, emulator: Emulator) -> None:
-    """As if a later function told more: the machine sends what it knows to be a count, and nothing else."""
+    """A later function may tell more. The machine sends what it knows to be a count, and nothing else."""
     definition = month.definition() | {"StartAt": "Is it done"}
     told = {"month": month.name, "stopped": None}
     counts = {"eligible": 2, "charged": 1, "rejected": 1, "unknown": 0, "left": 0}

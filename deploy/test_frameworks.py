@@ -1,4 +1,4 @@
-"""Serverless Framework 3 packages what osls does, and functions.yml works in a serverless.yml of somebody else."""
+"""Serverless Framework 3 packages what osls does, and functions.yml works in somebody else's serverless.yml."""
 
 import json
 import re
@@ -9,10 +9,10 @@ import pytest
 from package import DEFINITIONS, METHODS, OSLS, SERVERLESS_3, Package, Template, run_framework
 from processes import ROOT
 
-# Serverless Framework 3 does not know the setting `logs.lambda`. What the functions log is JSON all the same.
+# Serverless Framework 3 does not know the setting `logs.lambda`. The functions log JSON all the same.
 ONLY_OF_OSLS = {"LoggingConfig": {"LogFormat": "JSON"}}
 PAGE = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
-# The page shows it.
+# The serverless.yml that the page shows.
 (FOREIGN,) = re.findall(r"^```yaml\n(service: .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 

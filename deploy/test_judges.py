@@ -8,8 +8,8 @@ import yaml
 from package import Package
 from processes import ROOT
 
-# What is only there if the configuration asks for it, and so not on a bare `dev`: who may call (CKV_AWS_59), the access
-# log (76), limits of the functions (115), a network (117).
+# A bare `dev` lacks what a configuration must ask for: who may call (CKV_AWS_59), the access log (76), limits of the
+# functions (115), a network (117).
 CONFIG = yaml.safe_load((ROOT / "deploy/checkov.yaml").read_text(encoding="utf-8"))
 OPTIONAL = ("CKV_AWS_59", "CKV_AWS_76", "CKV_AWS_115", "CKV_AWS_117")
 OPTIONAL_FOR_CFN_LINT = ("ES2000",)

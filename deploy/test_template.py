@@ -291,7 +291,7 @@ def test_a_function_is_in_the_network_with_its_limit_and_the_extension(name: str
     assert re.search(rf":{REGION}:.*Secrets-Lambda-Extension-Arm64:", layer)
 
 
-# Ids stand in none of these. The gateway's messages have the path as it was sent in them, so they are not here.
+# None of these has an id. The gateway's messages are not here, because they repeat the path as it was sent.
 WITHOUT_IDS = {
     "$context.requestId",
     "$context.httpMethod $context.resourcePath",
@@ -387,9 +387,9 @@ def test_metrics_are_made_of_what_the_functions_log(alarms: dict[str, dict], pro
 
 
 def test_mail_has_counts_only(prod: Package) -> None:
-    """What is mailed: an alarm's texts, its metrics with their dimensions, and the counts of a bill run.
+    """A mail has an alarm's texts, its metrics with their dimensions, or the counts of a bill run.
 
-    test_bill_run_on_aws.py reads a bill run's message, whose parts are all that its state machine lets through.
+    test_bill_run_on_aws.py reads a bill run's message. The state machine lets nothing else through.
     """
     topic = {"Ref": "AlarmTopic"}
     mailing = {name for name, resource in prod.resources.items() if topic in references(resource["Properties"])}

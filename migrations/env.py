@@ -55,7 +55,7 @@ def connect(scope: str, path: Path, database: dict) -> Connection:
         raise CommandError(f"{path.name}: `database.db_port` is not a number") from None
     host = database["db_host"]
     sslrootcert = database.get("sslrootcert")
-    # People reach a server in many ways, so only this scope is strict by itself.
+    # People reach a server in many ways, so `prod` alone is strict by default.
     is_strict = scope == "prod" or sslrootcert == "system"
     sslmode = database.get("sslmode") or ("verify-full" if is_strict else "prefer")
     if sslmode not in SSL_MODES:
@@ -130,12 +130,12 @@ def require_usable(connection: Connection, path: Path, timezone: object) -> None
     connection.rollback()
 
 
-# What gives rights to a role, and a function that shows who has them.
+# Each function that gives rights, and a function that only a role with these rights may call.
 GRANTS = {"grant_to_functions": "subscribe", "grant_to_operators": "resolve_charge"}
 
 
 def granted(connection: Connection, path: Path, functions_user: str | None) -> list[tuple[str, str]]:
-    """Who has rights before an upgrade, and the functions' role, which is to have them."""
+    """The rights to give after an upgrade: those from before it, and those of the functions' role."""
     roles = connection.exec_driver_sql(
         """
         select proname, rolname from pg_proc, aclexplode(proacl) acl join pg_roles on pg_roles.oid = grantee
@@ -152,7 +152,7 @@ def granted(connection: Connection, path: Path, functions_user: str | None) -> l
 
 
 def grant_again(connection: Connection, rights: list[tuple[str, str]]) -> None:
-    """A function that is new, or was made again, has no rights yet."""
+    """Nobody has a right yet on a function that is new or was made again."""
     for grant, role in rights:
         if connection.exec_driver_sql("select to_regproc(%s)", (grant,)).scalar():
             connection.exec_driver_sql(f"select {grant}(%s)", (role,))

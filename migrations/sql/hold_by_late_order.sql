@@ -1,4 +1,5 @@
--- A success that came while another attempt held its month holds it from now on, if this attempt has given the month back.
+-- If `ended` leaves its month open, the earliest late order of that month holds it from now on. A late order is a success that
+-- came while another attempt held the month.
 create function hold_by_late_order(ended charge_attempt) returns void language plpgsql
     as $$
     begin

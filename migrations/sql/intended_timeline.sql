@@ -52,7 +52,7 @@ create function intended_timeline(
                     is_return and coalesce(min(place) filter (where status_id = 3) over same_moment < place, false)
                         as ends_layer
                 from entry
-                -- Both are sorted once.
+                -- One sort serves both windows.
                 window
                     same_moment as (partition by create_date),
                     later as (
@@ -72,7 +72,7 @@ create function intended_timeline(
                 select greatest(effect_date, since), 0, null, null, false, true, status_id
                 from unnest(
                     status_timeline(
-                        -- The entry by its columns: an array is searched from its beginning.
+                        -- The row is built from columns, because `history[place]` searches the array from its beginning.
                         array(
                             select row(id, subscription_id, status_id, effect_date, create_date, details)
                                 ::subscription_status_history

@@ -18,8 +18,9 @@ create function record_status(
     skipped_month date,
     billing_timezone text,
     change_id varchar,
-    -- The most changes of the subscription in 24 hours, by create_date; no limit, if null. A change counts once, whatever it
-    -- records, but all of them together record at most twice as many entries. With a limit, at most 100 dates are scheduled.
+    -- The most changes of the subscription in 24 hours, by create_date; null is no limit. A change counts once, whatever it
+    -- records. A limit also refuses a change if those of 24 hours have recorded twice as many entries as the limit, or if 100
+    -- other dates are scheduled.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,
@@ -109,7 +110,7 @@ create function record_status(
         end if;
 
         if changes_per_day is not null then
-            -- Another change is possible when this one is a day old.
+            -- Another change is possible when the entry that fills the limit, counted from the latest, is a day old.
             select least(ceil(extract(epoch from max(entry.create_date) + interval '1 day' - moment)), 86400) into retry_after
             from (
                 select create_date, row_number() over latest as entries, count(*) filter (where is_change) over latest as changes
@@ -124,7 +125,7 @@ create function record_status(
             ) entry
             where changes >= changes_per_day or entries >= 2 * changes_per_day
             having count(*) > 0;
-            -- Each scheduled date can need a correction by every later change. A change of one of the dates adds none.
+            -- A later change may have to correct every scheduled date. A change at one of these dates adds no date.
             if retry_after is null and effective_from > moment then
                 select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after
                 from (

@@ -35,7 +35,7 @@ create function status_corrections(
         corrected integer;
         -- Another correction of this round cancels.
         cancelled boolean;
-        -- As it was before the change, and the place of a point in them.
+        -- The timelines before the change, and the place of a point in each.
         old_actual subscription_status_history[];
         old_wanted subscription_status_history[];
         in_old_actual integer;

@@ -1,12 +1,12 @@
--- Subscriptions with their status now and their next one: the one with this id, or a page of a customer's, by create_date and
--- id. With both, the one with this id if it is that customer's.
+-- Subscriptions with their current status and their next one. An id finds that subscription. A customer finds a page of theirs,
+-- by create_date and id. Both together find the subscription if it is that customer's.
 create function subscriptions(
     subscription_id varchar,
     customer_id varchar,
-    -- Of a customer's, those after this position; from the first one on, if after_id is null.
+    -- The page begins after this position. If after_id is null, it begins with the first one.
     after_create_date timestamp,
     after_id varchar,
-    -- At most this number; all, if null.
+    -- The most subscriptions of the page; null is no limit.
     at_most integer,
     -- After this time nobody waits for the answer.
     seconds double precision
@@ -46,7 +46,7 @@ create function subscriptions(
                         or (coalesce(iso_moment(create_date), '-infinity'), id collate "C")
                             > (coalesce(after_create_date, '-infinity'), after_id)
                     )
-                -- Nulls first. A date that is not shown is one.
+                -- Nulls come first. A date that cannot be shown counts as null.
                 order by coalesce(iso_moment(create_date), '-infinity'), id collate "C"
                 limit at_most
             );

@@ -11,7 +11,7 @@
 //! | `ECOMMERCE_API_KEY` | `ecommerce.api_key` | |
 //! | `ECOMMERCE_API_SECRET` | `ecommerce.api_secret` | |
 //! | `ECOMMERCE_TIMEOUT_MS` | `ecommerce.timeout_ms` | 15000 |
-//! | `CHANGES_PER_DAY` | `changes_per_day`; 0: no limit | no limit; 100 if a file is read and the scope is neither `dev` nor `local` |
+//! | `CHANGES_PER_DAY` | `changes_per_day`; 0: no limit | 100; no limit with `DATABASE_URL`, or in the scopes `dev` and `local` |
 //! | `BILLING_TIMEZONE` | `billing_timezone`, an IANA name | `UTC` |
 //! | `CUSTOMER_CLAIM` | `customers.claim` | `sub` if `customers.authorization` is `cognito` or `lambda` |
 //! | `CORS_ALLOW_ORIGIN` | `cors_allow_origin` | `*` |
@@ -47,7 +47,7 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A session needs some time for its first statement. After an hour, firewalls have dropped the connection.
 const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
-/// Of a closed stage.
+/// The limit of a closed stage.
 const DEFAULT_CHANGES_PER_DAY: i32 = 100;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const LONGEST_TIMEOUT_MS: u64 = 60_000;
@@ -126,7 +126,7 @@ pub struct EcommerceSettings {
 }
 
 pub struct Settings {
-    /// Whether this is `dev` or a developer's machine. Every other scope is closed, whatever its name.
+    /// True for `dev` and a developer's machine. Every other scope is closed, whatever its name.
     is_open: bool,
     file_name: String,
     file: Option<File>,
@@ -193,7 +193,7 @@ impl Settings {
         // sqlx takes the host as it is written, an IPv6 address in its brackets.
         let host = decoded(options.get_host());
         let options = options.host(host.trim_start_matches('[').trim_end_matches(']'));
-        // The names are those that sqlx reads.
+        // sqlx reads a parameter by each of these names.
         let parameter = |names: &[&str]| {
             url.query_pairs().filter(|(name, _)| names.contains(&&**name)).last().map(|(_, value)| value.into_owned())
         };
@@ -203,8 +203,8 @@ impl Settings {
         self.with_password(options, url.password().map(decoded).as_deref(), "DATABASE_URL's password")
     }
 
-    /// Encrypts and verifies as libpq does. Two things differ: `allow` is `prefer`, and the public CAs are always
-    /// trusted. sqlx can do no other.
+    /// Encrypts and verifies as libpq does. sqlx makes two things differ: `allow` is `prefer`, and the public CAs are
+    /// always trusted.
     fn with_tls(
         &self,
         options: PgConnectOptions,
@@ -226,7 +226,7 @@ impl Settings {
             },
         };
         let mode = match mode {
-            // No name is checked, so anybody's certificate of a public authority would do.
+            // No name is checked, so any certificate of a public authority would pass.
             PgSslMode::VerifyCa if sslrootcert.is_none() => {
                 return Err(wrong(setting, "verify-full, or verify-ca with an sslrootcert"));
             }
@@ -240,7 +240,7 @@ impl Settings {
         let options = options.ssl_mode(if by_socket { PgSslMode::Disable } else { mode });
         Ok(match sslrootcert {
             None => options,
-            // No file: it adds nothing to the public authorities.
+            // Nothing is added to the public authorities.
             Some(_) if by_public_authorities => options.ssl_root_cert_from_pem(Vec::new()),
             Some(file) => options.ssl_root_cert(file),
         })

@@ -9,7 +9,7 @@ use thiserror::Error;
 const RETRY_AFTER: u64 = 2;
 /// Nobody waits for longer, whatever the platform says.
 const LONGEST_RETRY_AFTER: u64 = 300;
-/// In which the changes of a subscription are counted.
+/// The changes of a subscription are counted over this time.
 const A_DAY: u64 = 24 * 60 * 60;
 
 /// A refusal or a failure. `Display` is the problem's `detail` and shows nothing internal. `source` is for the log.

@@ -22,7 +22,7 @@ use crate::{Error, clock::Budget, error::Extra};
 
 pub type Reply = Response<Body>;
 
-/// A longer body is not read. Those of the API are a few hundred bytes.
+/// A longer body is not read. A call of the API needs a few hundred bytes.
 pub(crate) const LONGEST_BODY: usize = 16 * 1024;
 
 /// The part of the path that `template` calls `name`, decoded: `path(request, "/club/{id}/subscribe", "id")`.
@@ -132,12 +132,12 @@ pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
     serde_path_to_error::deserialize(Object(text)).map_err(|error| Error::invalid(detail(&error)))
 }
 
-/// Which field is wrong, and why. serde's own reasons quote the value that was sent, so only what it expected is kept.
+/// The field that is wrong, and the reason. serde's own reasons quote the value that was sent, so only what it expected is kept.
 fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let (path, error) = (error.path().to_string(), error.inner());
     let mut reason = error.to_string();
     if !error.is_data() {
-        // Where, but not what: the body is the caller's.
+        // The place, but not the text: the body is the caller's.
         return match path.as_str() {
             THE_BODY => format!(
                 "the body must be a JSON object, and is not JSON at line {} column {}",
@@ -147,7 +147,7 @@ fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
             field => format!("{field} cannot be read"),
         };
     }
-    // The place is in the field.
+    // The line and column count from the field's beginning, not the body's.
     if error.line() > 0 {
         reason.truncate(reason.rfind(" at line ").unwrap_or(reason.len()));
     }
@@ -161,11 +161,12 @@ fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     }
 }
 
-/// Its path in an error.
+/// The path of the whole body in an error.
 const THE_BODY: &str = ".";
 
 /// Reads a struct from the text of a JSON object. Fields that the struct does not have are skipped, not collected. A
-/// field that is `null` counts as missing. Of two with one name, the last one counts.
+/// field that is `null` counts as missing. Of two with
+/// one name, the last counts.
 struct Object<'de>(&'de str);
 
 impl<'de> Deserializer<'de> for Object<'de> {
@@ -194,7 +195,7 @@ impl<'de> Deserializer<'de> for Object<'de> {
     }
 }
 
-/// Those of an object that have these names.
+/// The fields of an object that have these names.
 struct Fields(&'static [&'static str]);
 
 impl<'de> Visitor<'de> for Fields {

@@ -15,7 +15,7 @@ pub(crate) struct Page<T> {
 }
 
 impl<T: Serialize> Page<T> {
-    /// At most this number of items, and of bytes in a function's answer.
+    /// Takes at most this number of items, and of bytes in a function's answer, but always the first item.
     pub fn of(items: impl IntoIterator<Item = T>, most_items: Option<u32>, most_bytes: usize) -> Result<Self, Error> {
         let mut json = vec![b'['];
         let mut size = "[],".len();

@@ -1,4 +1,4 @@
-//! Anybody: megabytes of JSON, to use up a function's memory.
+//! Anybody sends megabytes of JSON, to use up a function's memory.
 
 use api_tests::{Answer, Api, Call, Environment, gateway::GATEWAYS, report};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -8,7 +8,7 @@ const MEGABYTE: u64 = 1024 * 1024;
 /// The longest body that is read.
 const LONGEST: usize = 16 * 1024;
 
-/// JSON of exactly this length, in which every few bytes would become an object of hundreds.
+/// Texts of exactly this length. A parser would make an object of hundreds of bytes from every few bytes of them.
 fn hostile_json(length: usize) -> Vec<String> {
     [
         ("[", r#"{"":0},"#, "0]"),
@@ -70,7 +70,7 @@ async fn somebody_sends_3_mb_of_json() {
         let refused = environment.peak_memory() - idle;
         report(&format!("{function}: 16 KiB of hostile JSON take {} KiB, 3 MB {} KiB", read / 1024, refused / 1024));
         assert!(read <= 4 * MEGABYTE, "{function}: {read}");
-        // The runtime has the event, with its quotes escaped, a few times before a function sees it.
+        // The runtime holds the event a few times, with its quotes escaped, before a function sees it.
         assert!(refused <= 32 * MEGABYTE, "{function}: {refused}");
     }
     let changes = "select count(*) from subscription_status_history";

@@ -1,4 +1,4 @@
-//! A customer: thousands of status changes on one subscription, which every read has to go through.
+//! A customer records thousands of status changes on one subscription. Every read has to go through them.
 
 use std::{fs, sync::Arc};
 
@@ -30,7 +30,7 @@ async fn a_customer_records_thousands_of_changes_and_reads_them() {
     api.run(&format!("insert into subscription values ('s', {club}, 'c'), ('other', {club}, 'd')")).await;
     api.set_clock("timestamptz '2026-11-10T10:00:00Z'").await;
     for number in 0..100 {
-        // A pause with its return is one.
+        // A pause with its return is one change.
         let answer = api.call(change("c", "s", json!({ "status_id": 3, "interval": 1 + number }))).await;
         assert_eq!(answer.status, 200, "{number}: {answer:?}");
     }
@@ -41,11 +41,11 @@ async fn a_customer_records_thousands_of_changes_and_reads_them() {
         let retry_after = too_many(&api.call(change("c", "s", body[number % 3].clone())).await);
         assert_eq!(retry_after, A_DAY);
     }
-    // To somebody else there is no such subscription, and the limit is each subscription's.
+    // Another customer finds no such subscription. Each subscription has its own limit.
     api.call(change("d", "s", json!({ "status_id": 1 }))).await.refuses(404, "subscription_not_found");
     assert_eq!(api.ask::<i64>(ENTRIES).await, entries, "nothing was written");
     assert_eq!(api.call(change("d", "other", json!({ "status_id": 1 }))).await.status, 200);
-    // A call that cannot be meant is told so.
+    // A skip of a past month is a 400, not a 429.
     api.call(change("c", "s", json!({ "status_id": 3, "skip": "2020-01" }))).await.refuses(400, "invalid_request");
 
     let read = Call::get("/subscription/s").authorized(Authorizer::UserPool, json!({ "customer": "c" }));
@@ -56,7 +56,7 @@ async fn a_customer_records_thousands_of_changes_and_reads_them() {
         assert!(read <= 4 * entries, "{call}: {read}");
     }
 
-    // An operator's rows are never refused, and the next change is possible when the answer said.
+    // An operator's rows are never refused. The next change is possible when the answer said.
     api.run("insert into subscription_status_history values ('x', 's', 1, '2026-11-10 11:00', '2026-11-10 11:00')")
         .await;
     api.set_clock("timestamptz '2026-11-11T09:59:57Z'").await;
@@ -91,7 +91,7 @@ async fn a_change_whose_answer_was_lost_is_not_one_too_many() {
     assert_eq!(api.ask::<i64>(ENTRIES).await, 2);
 }
 
-/// Each scheduled pause needs a correction by every change of what is under it. In a month, those would be a million entries.
+/// Every change under a scheduled pause has to correct that pause. In a month, those would be a million entries.
 #[tokio::test]
 async fn a_customer_makes_each_change_record_many_entries() {
     let api = Api::with(&[("CHANGES_PER_DAY", "100")]).await;
@@ -126,7 +126,7 @@ async fn a_customer_makes_each_change_record_many_entries() {
     assert!(entries <= 10 * (2 * 100 + 2 * 100), "{entries}");
     assert!(most_read <= 10 * entries, "{most_read}");
 
-    // What is scheduled can be undone, and what is now can be changed.
+    // A scheduled status can be undone, and the current one can be changed.
     let next = api.call(Call::get("/subscription/s")).await.body["next"].clone();
     api.set_clock("timestamptz '2026-11-25T10:00:00Z'").await;
     too_many(&api.status("s", json!({ "status_id": 2, "effect_date": "2029-01-01" })).await);
@@ -183,6 +183,6 @@ async fn a_customer_does_so_for_a_year_before_the_list_is_read() {
         page.0,
         page.1 / 1_000_000
     ));
-    // Once to find the latest one, once to judge it, and the table's rows are not read.
+    // Each entry is read once to find the latest one, and once to judge it. The table's rows are not read.
     assert!(page.0 <= other.0 + 3 * entries, "{page:?} {other:?}");
 }

@@ -11,7 +11,8 @@ const MANY: usize = 30_000;
 /// The largest answer of a Lambda function.
 const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
 
-/// Customer c's: with dates that many have, that nobody can show, or none; and ids that are as long as can be in JSON.
+/// Subscriptions of customer c. Many share a date, some have a date that cannot be shown, or none. A third of the ids are as
+/// long as can be in JSON.
 fn load(club: i32) -> String {
     format!(
         "insert into subscription
@@ -110,14 +111,14 @@ async fn a_cursor_is_checked_and_leads_to_nobody_elses_subscription() {
     }
     assert_eq!(seen, ["c1", "c2", "c3", "c4"]);
     assert_eq!(cursors.len(), 3);
-    // The same cursor in another customer's hands: their own list goes on, wherever the position is.
+    // With the same cursor, another customer's own list goes on from that position.
     for (place, query) in cursors.into_iter().enumerate() {
         assert!(query.iter().all(|(name, _)| name != "customer_id"), "it was not asked for: {query:?}");
         let mut call = Call::get("/subscription");
         call.query = query.into_iter().filter(|(name, _)| name == "after").collect();
         let answer = api.call(as_customer(call.clone(), "d")).await;
         assert_eq!(ids(&answer), ["d1", "d2", "d3", "d4"][place..], "d comes after c: {call:?}");
-        // Nor does it matter whether there is such a subscription.
+        // A cursor may name a subscription that does not exist.
         let position = call.query[0].1.replace(".c", ".b");
         let unknown = as_customer(Call::get("/subscription").query("after", &position), "d");
         assert_eq!(ids(&api.call(unknown).await), ids(&answer));

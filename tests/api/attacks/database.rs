@@ -1,4 +1,4 @@
-//! Attacks on the database, and by who has a login there.
+//! Attacks on the database, and attacks by its logins.
 
 use api_tests::Api;
 use futures_util::{StreamExt, stream};
@@ -13,7 +13,7 @@ use crate::{
     routes::secrets_and_tls::{no_tls_before, statuses, tls_before},
 };
 
-/// PostgreSQL refuses this for want of a right.
+/// PostgreSQL refuses this statement, because the login lacks a right.
 async fn is_forbidden(session: &mut PgConnection, statement: &str) {
     let Err(refused) = session.execute(AssertSqlSafe(statement.to_owned())).await else {
         panic!("it may: {statement}");
@@ -27,7 +27,7 @@ async fn session_of(api: &Api, login: &str) -> PgConnection {
     PgConnection::connect(url.as_str()).await.unwrap()
 }
 
-/// It frees a month: the trigger notes rows of the login's own table.
+/// If this works, it frees a month: the trigger notes rows of the login's own table.
 const ATTACH: &str = "create temporary table bait (id varchar);
     insert into bait values ('charged');
     create trigger bait after delete on bait referencing old table as deleted

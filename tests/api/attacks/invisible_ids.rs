@@ -1,4 +1,4 @@
-//! Anybody: ids that nobody can see, to hide in a list or to look like another.
+//! Anybody uses ids that nobody can see, to hide in a list or to look like another id.
 
 use api_tests::{Api, Call, gateway::GATEWAYS};
 use serde_json::json;

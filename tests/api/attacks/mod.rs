@@ -1,4 +1,4 @@
-//! What an attacker tries. Each test is named after that, and shows that it fails. SECURITY.md lists them.
+//! Attacks. Each test is named after its attack, and shows that it fails. SECURITY.md lists them.
 
 mod bodies;
 mod changes;

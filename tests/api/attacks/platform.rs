@@ -1,6 +1,6 @@
-//! The platform: a `retry-after` of a thousand years, an order that common parsers cannot read, answers that break the rules of
-//! HTTP. A 2xx that can be read is a charge, whatever its headers and its body are. What cannot be read says nothing about the
-//! order.
+//! The platform sends a `retry-after` of a thousand years, an order that common parsers cannot read, and answers that break the
+//! rules of HTTP. A 2xx that can be read is a charge, whatever its headers and its body are. An answer that cannot be read says
+//! nothing about the order.
 
 use api_tests::{Answer, Api, Call, Environment};
 use ecommerce_stub::{Answer as Reply, Behaviour};

@@ -88,7 +88,7 @@ async fn an_upgrade_gives_the_roles_their_rights_on_what_it_makes() {
     api.run(&format!("select grant_to_functions('{functions}'), grant_to_operators('{operator}')")).await;
     let before = [allowed(&api, &functions).await, allowed(&api, &operator).await];
     let scope = Scope::of(&api.database_url);
-    // Without the list of charges, and so without what gives rights.
+    // This removes the list of charges, and the functions that give rights.
     scope.alembic(&["downgrade", "7ae60d79b60a"]).unwrap();
     assert!(!allowed(&api, &functions).await.contains("charges_of_month"));
     scope.alembic(&["upgrade", "head"]).unwrap();

@@ -1,4 +1,4 @@
-//! Where the database may be, and by which names.
+//! The addresses and the names that a database may have.
 
 use std::{collections::HashMap, net::TcpListener, path::Path};
 
@@ -18,7 +18,7 @@ async fn a_server_may_have_an_ipv6_address_and_names_with_any_character() {
     let at = format!("--host=::1 --port={port} --username=club");
     shell.run(&format!("createuser {at} '{user}'; createdb {at} --owner='{user}' '{name}'"));
 
-    // One file for all.
+    // One file for Alembic and the functions.
     let config = json!({ "database": {
         "db_user": user, "db_password": "p@ss:/?#[]%41é", "db_host": "::1", "db_port": port, "db_name": name, "sslmode": "prefer"
     } });

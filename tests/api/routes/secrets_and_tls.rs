@@ -194,7 +194,7 @@ async fn before(database_url: &Url, tls: Option<TlsAcceptor>) -> u16 {
     port
 }
 
-/// What eligible answers in this scope if the database is there, as a URL and a configuration file may say.
+/// The statuses of eligible in this scope, with the database at this address: given by a URL, and by a configuration file.
 pub async fn statuses(api: &Api, scope: &str, host: &str, port: u16, parameters: &[(&str, &str)]) -> [u64; 2] {
     let eligible = Call::get("/subscription/eligible");
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
@@ -247,7 +247,7 @@ async fn each_sslmode_encrypts_and_verifies_as_libpqs_does() {
         ("localhost", no_tls, mode("require"), 503),
         ("localhost", no_tls, with("verify-ca", own), 503),
         ("localhost", no_tls, with("verify-full", own), 503),
-        // Nobody is between us and a socket.
+        // A socket crosses no network.
         (&database::folder(&api.database_url), 5432, with("verify-full", own), 200),
     ];
     let answers = cases.map(async |(host, port, parameters, status)| {

@@ -1,4 +1,5 @@
-//! The zones that everybody knows, and the first moment of a day, as the database computes it.
+//! The time zones that the deployment, the functions and the database know, and the first moment of a day, as the database
+//! computes it.
 
 use std::{collections::BTreeSet, fs};
 

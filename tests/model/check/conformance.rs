@@ -474,7 +474,7 @@ impl Trial {
     }
 }
 
-/// Its success came late, and holds the month from now on.
+/// The success of this row came late. It holds the month from now on.
 fn holds_late(row: &mut Value, now: &Attempt, then: Option<&Attempt>) {
     if now.state == AttemptState::Charged && then.is_some_and(|then| then.late_order && !then.is_live()) {
         row["settled_at"] = row["late_order_at"].clone();

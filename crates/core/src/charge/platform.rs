@@ -39,8 +39,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LARGEST_ORDER: usize = 12 * 1024;
 /// Of what the platform says when it refuses, a person needs the beginning.
 const LARGEST_UPSTREAM_ANSWER: usize = 2 * 1024;
-/// As deep as common parsers read: .NET's 64 levels, Ruby's 100, serde_json 127, Jackson and Python about 1000. Three of
-/// them are our answer's: `{"charges":[{"order":…}]}`.
+/// The most levels of an order that is kept. .NET's parsers read 64, Ruby's 100, serde_json 127, Jackson and Python about
+/// 1000. Our answer takes three of them: `{"charges":[{"order":…}]}`.
 const DEEPEST: usize = 64 - 3;
 /// Far more than a platform sends. Each answer takes memory for as many.
 const MOST_HEADERS: usize = 4096;
@@ -263,9 +263,9 @@ fn upstream_answer(body: &[u8]) -> Option<Value> {
     }
 }
 
-/// Whether common parsers can read this JSON.
+/// True for JSON that common parsers can read.
 fn is_readable(json: &str) -> bool {
-    // serde_json reads 127 levels.
+    // serde_json reads 127 levels. The brackets take all but `DEEPEST` of them.
     let levels = 127 - DEEPEST;
     serde_json::from_str::<Value>(&format!("{}{json}{}", "[".repeat(levels), "]".repeat(levels))).is_ok()
 }

@@ -19,7 +19,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Of the parameters that our functions pass on, PostgreSQL refuses a time zone only. Its message names it.
+/// Our functions pass on one parameter that PostgreSQL may refuse: a time zone. PostgreSQL's message names it.
 #[derive(Debug, thiserror::Error)]
 #[error("the server does not know BILLING_TIMEZONE (`billing_timezone`): {0}")]
 struct UnknownTimeZone(sqlx::Error);

@@ -10,8 +10,8 @@ use crate::http::LONGEST_BODY;
 const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
 /// Escapes or removes what makes lambda_http panic before a handler is called. An illegal query is escaped. Two headers
-/// that no function reads are removed. A body that should be base64 and is not is removed, so it is refused. One that is
-/// too long to be read is cut, and still too long: it is not decoded or copied whole.
+/// that no function reads are removed. A body that should be base64 and is not is removed, so it is refused. A body that
+/// is too long is cut to a length that is still refused, so it is not decoded or copied whole.
 pub fn sanitize_event(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
     let (headers, body, is_base64) = match &mut event.payload {
         LambdaRequest::ApiGatewayV1(event) => (&mut event.headers, &mut event.body, &mut event.is_base64_encoded),

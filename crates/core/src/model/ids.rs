@@ -27,8 +27,8 @@ fn opaque_id(field: &str, value: &str) -> Result<String, Error> {
     Ok(value.to_owned())
 }
 
-/// Whether a person can see this character: it is no white space, control or format character, is not ignored by default,
-/// as the Hangul fillers are, and is not the Braille pattern without dots.
+/// True for a character that a person can see. Nobody sees white space, control and format characters, characters that
+/// Unicode ignores by default, such as the Hangul fillers, and the Braille pattern without dots.
 fn is_visible(character: char) -> bool {
     !(character.is_whitespace()
         || character.is_control()

@@ -49,7 +49,7 @@ impl Moment {
         (1..=9999).contains(&moment.year()).then_some(Self(moment))
     }
 
-    /// Since 1970, as a position in a list has them.
+    /// Microseconds since 1970. A position in a list has them.
     pub fn microseconds(self) -> i64 {
         self.0.and_utc().timestamp_micros()
     }

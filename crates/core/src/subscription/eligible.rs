@@ -35,7 +35,7 @@ impl State for Listing {
     }
 }
 
-/// Which part of the list.
+/// A part of the list.
 pub struct EligiblePage {
     /// Ids after this one, by bytes.
     pub after: Option<String>,

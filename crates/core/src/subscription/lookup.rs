@@ -56,7 +56,7 @@ pub struct CustomerPage {
 pub struct Subscriptions {
     /// A JSON array.
     pub json: String,
-    /// The last one of the page, if more remain.
+    /// The position of the last one, if more remain.
     pub next_after: Option<Position>,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Position {
 struct Lookup<'a> {
     subscription_id: Option<&'a SubscriptionId>,
     customer_id: Option<&'a CustomerId>,
-    /// Of a customer's.
+    /// The part of the customer's subscriptions.
     page: Option<&'a CustomerPage>,
 }
 
@@ -130,7 +130,7 @@ impl Query for Lookup<'_> {
             self.customer_id.map(CustomerId::as_str),
             after.and_then(|after| after.create_date).map(Moment::naive),
             after.map(|after| after.id.as_str()),
-            // One more than asked for tells whether more remain.
+            // One more than the limit shows whether more remain.
             self.page.and_then(|page| i32::try_from(page.limit() + 1).ok()),
             time.left().as_secs_f64()
         )
