@@ -59,7 +59,9 @@ async fn it_charges_a_month_over_several_invocations_though_it_is_killed() {
         })
     );
     for answer in others {
-        assert!(answer["after"].is_string() && answer.get("left").is_none(), "{answer}");
+        // An invocation may end with a pass. The next one begins at the list's beginning then.
+        let begins_a_pass = answer["after"].is_null() && answer["pass"].as_u64() > Some(1);
+        assert!((answer["after"].is_string() || begins_a_pass) && answer.get("left").is_none(), "{answer}");
     }
     assert_eq!(api.charges_of("s00007"), ["2026-11.another"]);
     assert_eq!(api.charges_of("s00005").len(), 1);
