@@ -139,7 +139,8 @@ def granted(connection: Connection, path: Path, functions_user: str | None) -> l
     roles = connection.exec_driver_sql(
         """
         select proname, rolname from pg_proc, aclexplode(proacl) acl join pg_roles on pg_roles.oid = grantee
-        where pronamespace = current_schema()::regnamespace and proname = any(%s) and grantee <> proowner
+        where pronamespace = (select oid from pg_namespace where nspname = current_schema())
+            and proname = any(%s) and grantee <> proowner
         """,
         (list(GRANTS.values()),),
     ).all()
@@ -156,7 +157,6 @@ def grant_again(connection: Connection, rights: list[tuple[str, str]]) -> None:
     for grant, role in rights:
         if connection.exec_driver_sql("select to_regproc(%s)", (grant,)).scalar():
             connection.exec_driver_sql(f"select {grant}(%s)", (role,))
-    connection.commit()
 
 
 def run_migrations() -> None:
@@ -178,7 +178,7 @@ def run_migrations() -> None:
             if arguments.get("sources") == "same":
                 sources.require_same(context.get_context(), context.script, digests)
             context.run_migrations()
-        grant_again(connection, rights)
+            grant_again(connection, rights)
 
 
 def print_migrations() -> None:

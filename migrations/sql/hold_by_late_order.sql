@@ -24,5 +24,9 @@ create function hold_by_late_order(ended charge_attempt) returns void language p
             order by late_order_at, late.id
             limit 1
         );
+    exception
+        -- Somebody has just taken the request_id.
+        when unique_violation then
+            return;
     end
     $$;

@@ -119,14 +119,14 @@ create function record_status(
                         not is_automatic_return(status_id, details) and not is_correction(id) as is_change
                     from subscription_status_history entry
                     where entry.subscription_id collate "C" = record_status.subscription_id
-                        and create_date > moment - interval '1 day' and create_date < 'infinity'
+                        and create_date > moment - interval '1 day' and create_date < moment + interval '1 day'
                 ) entry
                 window latest as (order by create_date desc, id)
             ) entry
-            where changes >= changes_per_day or entries >= 2 * changes_per_day
+            where changes >= changes_per_day or entries >= greatest(2::bigint * changes_per_day, 200)
             having count(*) > 0;
             -- A later change may have to correct every scheduled date. A change at one of these dates adds no date.
-            if retry_after is null and effective_from > moment then
+            if retry_after is null then
                 select least(ceil(extract(epoch from min(scheduled.effect_date) - moment)), 86400) into retry_after
                 from (
                     select distinct entry.effect_date
@@ -136,7 +136,14 @@ create function record_status(
                     order by entry.effect_date
                     limit 100
                 ) scheduled
-                having count(*) = 100 and not bool_or(scheduled.effect_date = effective_from);
+                having count(*) = 100 and exists (
+                    select from unnest(array[effective_from, ends]) added_date
+                    where added_date > moment and not exists (
+                        select from subscription_status_history entry
+                        where entry.subscription_id collate "C" = record_status.subscription_id
+                            and entry.effect_date = added_date
+                    )
+                );
             end if;
             if retry_after is not null then
                 verdict := 'too_many_changes';

@@ -14,6 +14,7 @@ create function resolve_charge(attempt_id uuid, outcome text, because text, who 
         if coalesce(trim(because), '') = '' or coalesce(trim(who), '') = '' then
             raise exception 'say who decides, and why' using errcode = 'check_violation';
         end if;
+        perform lock_month(attempt_id);
         -- The new token shuts out the call that still holds the attempt.
         update charge_attempt
         set state = outcome,

@@ -8,7 +8,7 @@ create function close_to_public() returns void language plpgsql
             claim_charge, close_to_public, count_charges, count_unresolved_charges, current_billing_month,
             eligible_subscriptions, first_moment, forget_orphans, give_up_after, grant_to_functions,
             grant_to_operators, hold_by_late_order, in_status_order, intended_timeline, is_automatic_return, is_correction,
-            is_past_deadline, is_skip, iso_moment, note_orphans, record_charge, record_status, release_orphans,
+            is_past_deadline, is_skip, iso_moment, lock_month, note_orphans, record_charge, record_status, release_orphans,
             require_read_committed, resolve_charge, settle_charge, status_at, status_corrections, status_entry_id,
             status_entry_number, status_timeline, subscribe, subscriptions, utc_now
         from public;

@@ -28,6 +28,7 @@ create function settle_charge(
         moment constant timestamptz := billing_now();
         settled charge_attempt;
     begin
+        perform lock_month(attempt_id);
         if outcome = 'charged' then
             -- Money has moved, so this is recorded whichever call holds the attempt, even if a person has decided otherwise.
             begin

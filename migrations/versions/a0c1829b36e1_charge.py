@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    apply("release_orphans", "claim_charge", "hold_by_late_order", "settle_charge")
+    apply("release_orphans", "claim_charge", "lock_month", "hold_by_late_order", "settle_charge")
 
 
 def downgrade() -> None:
@@ -18,6 +18,7 @@ def downgrade() -> None:
         """
         drop function settle_charge;
         drop function hold_by_late_order;
+        drop function lock_month;
         drop function claim_charge;
         drop function release_orphans;
         """

@@ -135,6 +135,28 @@ async fn a_customer_makes_each_change_record_many_entries() {
     assert_eq!(api.status("s", json!({ "status_id": 2 })).await.status, 200);
 }
 
+/// The end of a pause is a scheduled date, too.
+#[tokio::test]
+async fn a_customer_schedules_the_ends_of_hundreds_of_pauses() {
+    let api = Api::with(&[("CHANGES_PER_DAY", "2147483647")]).await;
+    let club = api.club().await;
+    api.run(&format!("insert into subscription values ('s', {club}, 'c')")).await;
+    let pause = async |year: u32| api.status("s", json!({ "status_id": 3, "until": format!("{year}-01-01") })).await;
+    for year in 2100..2200 {
+        assert_eq!(pause(year).await.status, 200, "{year}");
+    }
+    too_many(&pause(2200).await);
+    too_many(&api.status("s", json!({ "status_id": 3, "effect_date": "2199-01-01", "interval": 7 })).await);
+    for change in [
+        json!({ "status_id": 3, "until": "2150-01-01" }),
+        json!({ "status_id": 1, "effect_date": "2199-01-01" }),
+        json!({ "status_id": 2 }),
+        json!({ "status_id": 1 }),
+    ] {
+        assert_eq!(api.status("s", change.clone()).await.status, 200, "{change}");
+    }
+}
+
 /// The processor time of this session so far, in nanoseconds.
 async fn processor_time(session: &mut PgConnection) -> u64 {
     let id: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(session).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use api_tests::{Api, Call, Environment, eventually};
 use ecommerce_stub::Behaviour;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
 /// A subscription whose charge of this month, `o`, has an unknown outcome.
 async fn unknown(api: &Api) -> String {
@@ -222,6 +223,42 @@ async fn a_success_after_a_decision_holds_the_month_that_another_attempt_gives_b
         let charge = api.charge(&subscription, "q").await;
         assert_eq!((charge.status, charge.text("request_id")), (200, "o"), "refused: {refused}");
         assert_eq!(charge.body["already_charged"], true);
+    }
+}
+
+/// The late success and the other attempt's refusal are recorded at the same time. The second waits for the first.
+#[tokio::test]
+async fn a_success_after_a_decision_and_the_refusal_of_another_attempt_at_the_same_time_hold_the_month() {
+    for late_is_first in [true, false] {
+        let api = Api::start().await;
+        let subscription = unknown(&api).await;
+        resolve(&api, "not_sent").await.unwrap();
+        let claim = "select verdict
+            from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)";
+        let claimed: String = sqlx::query_scalar(claim).bind(&subscription).fetch_one(&api.sql).await.unwrap();
+        assert_eq!(claimed, "claimed");
+        api.run("alter function settle_charge set lock_timeout = '20s'").await;
+        let settle = |request_id: &str, outcome: &str| {
+            format!(
+                "select settle_charge(id, token, '{outcome}', null, null, null)::text
+                 from charge_attempt where request_id = '{request_id}'"
+            )
+        };
+        let (late, refused) = (settle("o", "charged"), settle("p", "rejected"));
+        let (first, second) = if late_is_first { (late, refused) } else { (refused, late) };
+        let mut transaction = api.sql.begin().await.unwrap();
+        sqlx::query(AssertSqlSafe(first)).execute(&mut *transaction).await.unwrap();
+        let (_, ()) = tokio::join!(api.ask::<String>(&second), async {
+            eventually("the second waits for the first", async || {
+                let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)
+                    where not granted and datname = current_database()";
+                api.ask::<i64>(waiting).await > 0
+            })
+            .await;
+            transaction.commit().await.unwrap();
+        });
+        let charge = api.charge(&subscription, "q").await;
+        assert_eq!((charge.status, charge.text("request_id")), (200, "o"), "late first: {late_is_first}");
     }
 }
 
