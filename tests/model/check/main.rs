@@ -261,8 +261,8 @@ async fn every_broken_function_is_caught() {
         ),
         (
             "a success after a decision that does not hold the month that another gives back",
-            "resolve_charge",
-            &[("perform hold_by_late_order(resolved)", "perform null")],
+            "settle_charge",
+            &[("perform hold_by_late_order(settled)", "perform null")],
             "",
         ),
     ] {

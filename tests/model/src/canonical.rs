@@ -103,31 +103,14 @@ impl Transition {
                 Self { before: Database { month, attempts: renamed }, function: Function::Claim(claim) }
             }
             Function::Settle { attempt, call, outcome } => {
+                let has_ended = attempts[usize::from(attempt)].is_some_and(|settled| !settled.is_live());
+                let may_be_late = outcome == AttemptState::Charged && has_ended;
                 let function = Function::Settle { attempt: 0, call: 0, outcome };
-                let mut before = Database::of_one(month, attempts[usize::from(attempt)], Some(call));
-                let Some(settled) = attempts[usize::from(attempt)] else { return Self { before, function } };
-                // Others matter only to a success of an attempt that has ended otherwise.
-                if outcome == AttemptState::Charged && !settled.is_live() {
-                    let rename = |other: Attempt| Attempt {
-                        subscription: u8::from(other.subscription != settled.subscription),
-                        request: u8::from(other.request != settled.request),
-                        token: Token::Person,
-                        ..other
-                    };
-                    let own = usize::from(attempt);
-                    let mut others: Vec<_> =
-                        (0..).zip(attempts).filter(|(id, _)| *id != own).filter_map(|(_, it)| it).map(rename).collect();
-                    others.retain(|other| other.subscription == 0 || other.request == 0);
-                    others.sort();
-                    for (place, other) in before.attempts[1..].iter_mut().zip(others) {
-                        *place = Some(other);
-                    }
-                }
-                Self { before, function }
+                Self { before: self.before.around(attempt, Some(call), may_be_late), function }
             }
             Function::Resolve { attempt, outcome } => {
                 let function = Function::Resolve { attempt: 0, outcome };
-                Self { before: Database::of_one(month, attempts[usize::from(attempt)], None), function }
+                Self { before: self.before.around(attempt, None, false), function }
             }
             Function::Delete { subscription } => {
                 let mut of_it: Vec<_> = attempts.into_iter().flatten().collect();
@@ -145,12 +128,29 @@ impl Transition {
 }
 
 impl Database {
-    fn of_one(month: u8, attempt: Option<Attempt>, call: Option<u8>) -> Self {
-        let mut attempts = [None; CALLS + 1];
-        attempts[0] = attempt.map(|attempt| {
-            let own = call.is_some_and(|call| attempt.token == Token::Call(call));
-            Attempt { subscription: 0, request: 0, token: if own { Token::Call(0) } else { Token::Person }, ..attempt }
-        });
-        Self { month, attempts }
+    /// This attempt, and those that share its subscription or its request_id, where they can matter: to a success that may be
+    /// late, and if one of them has a late order.
+    fn around(self, attempt: u8, call: Option<u8>, may_be_late: bool) -> Self {
+        let mut around = Self { month: self.month, attempts: [None; CALLS + 1] };
+        let Some(one) = self.attempts[usize::from(attempt)] else { return around };
+        let own = call.is_some_and(|call| one.token == Token::Call(call));
+        let token = if own { Token::Call(0) } else { Token::Person };
+        around.attempts[0] = Some(Attempt { subscription: 0, request: 0, token, ..one });
+        let rename = |other: Attempt| Attempt {
+            subscription: u8::from(other.subscription != one.subscription),
+            request: u8::from(other.request != one.request),
+            token: Token::Person,
+            ..other
+        };
+        let others = (0..).zip(self.attempts).filter(|(id, _)| *id != attempt).filter_map(|(_, other)| other);
+        let mut others: Vec<_> = others.map(rename).collect();
+        others.retain(|other| other.subscription == 0 || other.request == 0);
+        others.sort();
+        if may_be_late || others.iter().any(|other| other.late_order) {
+            for (place, other) in around.attempts[1..].iter_mut().zip(others) {
+                *place = Some(other);
+            }
+        }
+        around
     }
 }
