@@ -58,15 +58,26 @@ module.exports = class Deployment {
     const options = [
       ...['--release', '--locked', '--output-format', 'zip', '--lambda-dir', PACKAGES],
       service.provider.architecture === 'x86_64' ? '--x86-64' : '--arm64',
-      ...functions.flatMap((name) => ['--package', name]),
       ...(certificate ? ['--include', certificate] : []),
     ];
     for (const name of functions) fs.rmSync(this.artifact(name), { force: true });
     this.log.notice(`Building ${functions.join(', ')} for ${service.provider.architecture}`);
     this.run('make', ['--silent', '.venv/installed'], 'cargo-lambda cannot be installed');
-    this.run('cargo-lambda', ['lambda', 'build', ...options], 'the build failed');
+    for (const group of this.buildsOf(functions)) {
+      const packages = group.flatMap((name) => ['--package', name]);
+      this.run('cargo-lambda', ['lambda', 'build', ...options, ...packages], 'the build failed');
+    }
     // Packages are uploaded under their base names, so each needs its own.
     for (const name of functions) fs.renameSync(path.join(PACKAGES, name, 'bootstrap.zip'), this.artifact(name));
+  }
+
+  /**
+   * Those of functions.yml together, the others each alone. Cargo builds a dependency with the features that all packages
+   * of one build need, so the functions of the API are the same with a bill run as without.
+   */
+  buildsOf(functions) {
+    const isOfApi = (name) => name in this.settings.functions;
+    return [functions.filter(isOfApi), ...functions.filter((name) => !isOfApi(name)).map((name) => [name])];
   }
 
   run(command, options, failure) {
