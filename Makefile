@@ -16,8 +16,10 @@ CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 TEST_TIMEZONE := America/Sao_Paulo
 # Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
 TEST_THREADS := 8
+# TESTS='--test api' runs one suite, TESTS='--test api -- eligible' the tests with this in their names.
+TESTS :=
 test: .venv/installed
-	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST)
+	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST) $(TESTS)
 
 # Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed
