@@ -18,9 +18,8 @@ create function record_status(
     skipped_month date,
     billing_timezone text,
     change_id varchar,
-    -- The most changes of the subscription in 24 hours, by create_date; null is no limit. A change counts once, whatever it
-    -- records. A limit also refuses a change if those of 24 hours have recorded twice as many entries as the limit, or if 100
-    -- other dates are scheduled.
+    -- The most changes of the subscription in 24 hours, by create_date, or null for no limit. A change counts once, but all of
+    -- them together record at most twice as many entries, or 200. With a limit, at most 100 dates are scheduled.
     changes_per_day integer,
     -- After this time nobody waits for the answer.
     seconds double precision,

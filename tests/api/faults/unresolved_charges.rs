@@ -19,6 +19,14 @@ async fn sleeper(api: &Api) -> Environment {
     api.environment_with("charge", &[("FAILPOINTS", "answered=return(STOP)")]).await
 }
 
+/// Claims the month under `p`, and sends nothing.
+async fn claim_another(api: &Api, subscription: &str) {
+    let claim =
+        "select verdict from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)";
+    let verdict: String = sqlx::query_scalar(claim).bind(subscription).fetch_one(&api.sql).await.unwrap();
+    assert_eq!(verdict, "claimed");
+}
+
 async fn resolve(api: &Api, outcome: &str) -> Result<(), String> {
     sqlx::query(
         "select resolve_charge(id, $1, 'the shop has (no) such order') from charge_attempt where request_id = 'o'",
@@ -206,10 +214,7 @@ async fn a_success_after_a_decision_holds_the_month_that_another_attempt_gives_b
             );
             api.ask(&call).await
         };
-        let claim = "select verdict
-            from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)";
-        let claimed: String = sqlx::query_scalar(claim).bind(&subscription).fetch_one(&api.sql).await.unwrap();
-        assert_eq!(claimed, "claimed");
+        claim_another(&api, &subscription).await;
         settle("o", "charged").await;
         if refused {
             settle("p", "rejected").await;
@@ -233,10 +238,7 @@ async fn a_success_after_a_decision_and_the_refusal_of_another_attempt_at_the_sa
         let api = Api::start().await;
         let subscription = unknown(&api).await;
         resolve(&api, "not_sent").await.unwrap();
-        let claim = "select verdict
-            from claim_charge($1, 'p', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)";
-        let claimed: String = sqlx::query_scalar(claim).bind(&subscription).fetch_one(&api.sql).await.unwrap();
-        assert_eq!(claimed, "claimed");
+        claim_another(&api, &subscription).await;
         api.run("alter function settle_charge set lock_timeout = '20s'").await;
         let settle = |request_id: &str, outcome: &str| {
             format!(
