@@ -115,7 +115,7 @@ struct Subscription {
 /// The definition of current status, word by word.
 fn current_status(history: &[Entry], now: Moment) -> Option<i32> {
     let mut in_effect: Vec<_> = history.iter().filter(|entry| entry.effect <= now).collect();
-    // What has one moment stays in the order of the ids.
+    // Entries of one moment stay in the order of their ids.
     in_effect.sort_by_key(|entry| (entry.effect, entry.created));
     let void = |place: usize| {
         let entry = in_effect[place];

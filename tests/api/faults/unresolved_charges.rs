@@ -19,6 +19,13 @@ async fn sleeper(api: &Api) -> Environment {
     api.environment_with("charge", &[("FAILPOINTS", "answered=return(STOP)")]).await
 }
 
+/// Until a statement waits for a lock.
+async fn somebody_waits(api: &Api, what: &str) {
+    let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)
+        where not granted and datname = current_database()";
+    eventually(what, async || api.ask::<i64>(waiting).await > 0).await;
+}
+
 /// Claims the month under `p`, and sends nothing.
 async fn claim_another(api: &Api, subscription: &str) {
     let claim =
@@ -251,12 +258,7 @@ async fn a_success_after_a_decision_and_the_refusal_of_another_attempt_at_the_sa
         let mut transaction = api.sql.begin().await.unwrap();
         sqlx::query(AssertSqlSafe(first)).execute(&mut *transaction).await.unwrap();
         let (_, ()) = tokio::join!(api.ask::<String>(&second), async {
-            eventually("the second waits for the first", async || {
-                let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)
-                    where not granted and datname = current_database()";
-                api.ask::<i64>(waiting).await > 0
-            })
-            .await;
+            somebody_waits(&api, "the second waits for the first").await;
             transaction.commit().await.unwrap();
         });
         let charge = api.charge(&subscription, "q").await;
@@ -285,12 +287,7 @@ async fn a_success_after_a_decision_and_a_claim_at_the_same_time_hold_the_month_
                 (select id from charge_attempt where request_id = 'o'), gen_random_uuid(), 'charged', 201::smallint, '{}', null
             )";
         let (settled, ()) = tokio::join!(api.ask::<String>(settle), async {
-            eventually("the settlement waits for the claim", async || {
-                let waiting = "select count(*) from pg_locks join pg_stat_activity using (pid)
-                    where not granted and datname = current_database()";
-                api.ask::<i64>(waiting).await > 0
-            })
-            .await;
+            somebody_waits(&api, "the settlement waits for the claim").await;
             if claim_commits { claim.commit().await.unwrap() } else { claim.rollback().await.unwrap() }
         });
         assert_eq!(settled, state);
