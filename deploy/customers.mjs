@@ -11,6 +11,7 @@ const api = process.env.API_URL;
 const [ana, bia] = JSON.parse(process.env.CUSTOMERS);
 const example = new URL("../examples/shop/", import.meta.url);
 const types = { html: "text/html", css: "text/css", js: "text/javascript" };
+const complaints = [];
 let browser, page, shop, origin;
 
 before(async () => {
@@ -92,12 +93,16 @@ test("each customer sees and pauses only their own subscription", async () => {
 async function visit({ id, token }) {
   const shopPage = await (await browser.newContext()).newPage();
   shopPage.setDefaultTimeout(20_000);
+  // A setting that the example's file has and this one does not is an error of the page.
+  shopPage.on("pageerror", (error) => complaints.push(error.message));
   const config = `
     export const API = ${JSON.stringify(api)};
+    export const TIME_ZONE = "UTC";
     export const customer = () => ${JSON.stringify(id)};
     export const authorization = async () => ${JSON.stringify(token)};`;
   await shopPage.route(`${origin}/config.js`, (route) => route.fulfill({ contentType: types.js, body: config }));
   await shopPage.goto(`${origin}/index.html`);
+  assert.deepEqual(complaints, []);
   return shopPage;
 }
 
