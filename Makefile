@@ -1,9 +1,9 @@
-# run, bill-run, test, model, lint, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds;
+# run, bill-run, test, model, lint, documents, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds;
 # requirements pins the Python packages.
 PYTHON := .venv/bin/python
 WITH_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test model lint fmt sqlx contract package check-deploy bench bench-quick bench-report scale bill-run requirements
+.PHONY: run test model lint fmt sqlx documents contract package check-deploy bench bench-quick bench-report scale bill-run requirements
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
@@ -16,10 +16,10 @@ CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 TEST_TIMEZONE := America/Sao_Paulo
 # Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
 TEST_THREADS := 8
-# TESTS='--test api' runs one suite, TESTS='--test api -- eligible' the tests with this in their names.
-TESTS :=
+# SUITE=api runs one suite. ONLY=eligible runs the tests with this in their names, here and in the two targets below.
 test: .venv/installed
-	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) $(CARGO_TEST) $(TESTS)
+	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) \
+		$(CARGO_TEST) $(addprefix --test ,$(SUITE)) $(ONLY)
 
 # Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed
@@ -41,9 +41,15 @@ fmt: .venv/installed
 sqlx: .venv/installed
 	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
+NAMED := $(if $(ONLY),-k '$(ONLY)')
+
+# What needs nothing that runs: openapi.yaml, and the pages and lists that must agree with it. It takes seconds.
+documents: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
+	tests/contract/.venv/bin/pytest tests/contract/test_document.py $(NAMED)
+
 # Judges written by others hold the running API to openapi.yaml.
-contract: .venv/installed contract/.venv/installed contract/node_modules/.package-lock.json
-	$(WITH_DATABASE) $(PYTHON) dev/with_api.py contract/.venv/bin/pytest contract
+contract: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
+	$(WITH_DATABASE) $(PYTHON) dev/with_api.py tests/contract/.venv/bin/pytest tests/contract $(NAMED)
 
 # What `serverless deploy` would upload, without an AWS account. It packages an example if the stage has no configuration.
 STAGE := dev
@@ -53,10 +59,10 @@ package: .venv/installed node_modules/.package-lock.json
 	@ls -l target/lambda/*.zip .serverless/*template*.json
 
 # Packages each kind of stage, has others judge templates, and deploys stages to an emulator that runs them.
-check-deploy: .venv/installed node_modules/.package-lock.json contract/.venv/installed \
-		contract/node_modules/.package-lock.json deploy/serverless-3/node_modules/.package-lock.json \
-		$(foreach name,pytest ministack checkov,deploy/.venv/$(name)/installed)
-	$(WITH_DATABASE) deploy/.venv/pytest/bin/pytest deploy
+check-deploy: .venv/installed node_modules/.package-lock.json tests/contract/.venv/installed \
+		tests/contract/node_modules/.package-lock.json tests/deploy/serverless-3/node_modules/.package-lock.json \
+		$(foreach name,pytest ministack checkov,tests/deploy/.venv/$(name)/installed)
+	$(WITH_DATABASE) tests/deploy/.venv/pytest/bin/pytest tests/deploy $(NAMED)
 
 # pip takes no file whose digest is not in the requirements.
 PIP_OPTIONS := --quiet --disable-pip-version-check --require-hashes
@@ -66,7 +72,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check --require-hashes
 	@.venv/bin/pip install $(PIP_OPTIONS) -r requirements.txt
 	@touch $@
 
-deploy/.venv/%/installed: deploy/requirements/%.txt
+tests/deploy/.venv/%/installed: tests/deploy/requirements/%.txt
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_OPTIONS) -r $<
 	touch $@
@@ -75,12 +81,12 @@ node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
 
-contract/.venv/installed: contract/requirements.txt
-	python3 -m venv contract/.venv
-	contract/.venv/bin/pip install $(PIP_OPTIONS) -r contract/requirements.txt
+tests/contract/.venv/installed: tests/contract/requirements.txt
+	python3 -m venv tests/contract/.venv
+	tests/contract/.venv/bin/pip install $(PIP_OPTIONS) -r tests/contract/requirements.txt
 	touch $@
 
-contract/node_modules/.package-lock.json deploy/serverless-3/node_modules/.package-lock.json: \
+tests/contract/node_modules/.package-lock.json tests/deploy/serverless-3/node_modules/.package-lock.json: \
 		%/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel error
 	touch $@
@@ -105,9 +111,9 @@ scale: .venv/installed
 
 # Pins the packages of each requirements.in and all that they need, with the digests of each release's files. A version stays
 # until its line is deleted. The root's packages run on Python 3.10 or later, those of the checks on 3.11 or later.
-COMPILE := deploy/.venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+COMPILE := tests/deploy/.venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate \
 	--custom-compile-command 'make requirements'
-requirements: deploy/.venv/uv/installed
+requirements: tests/deploy/.venv/uv/installed
 	$(COMPILE) --python-version 3.10 requirements.in --output-file requirements.txt
-	$(foreach checks,contract/requirements $(basename $(wildcard deploy/requirements/*.in)), \
+	$(foreach checks,tests/contract/requirements $(basename $(wildcard tests/deploy/requirements/*.in)), \
 		$(COMPILE) --python-version 3.11 $(checks).in --output-file $(checks).txt &&) true

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from functions import ROUTES
 from page import serving_page, serving_shop
 from processes import ROOT, Failed, running
 
@@ -79,15 +79,11 @@ def target_directory() -> Path:
 
 def wait_until_all_answer(api: str, watch: subprocess.Popen) -> None:
     """The first call to a function makes cargo start it."""
-    functions = yaml.safe_load((ROOT / "functions.yml").read_text(encoding="utf-8"))
-    routes = {
-        name: event["http"] for name, function in functions.items() for event in function["events"] if "http" in event
-    }
-    for name, route in routes.items():
+    for name, route in {route.function: route for route in ROUTES}.items():
         # Every function refuses a NUL in an id, so the call changes nothing.
-        url = api + re.sub(r"\{\w+\}", "%00", route["path"])
+        url = api + re.sub(r"\{\w+\}", "%00", route.path)
         patience = time.monotonic() + STARTS_WITHIN
-        while not answers(name, urllib.request.Request(url, method=route["method"].upper())):
+        while not answers(name, urllib.request.Request(url, method=route.method)):
             if watch.poll() is not None:
                 raise Failed("cargo lambda watch ended")
             if time.monotonic() > patience:

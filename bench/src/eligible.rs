@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api_tests::Call;
 use bench::{environment::Environment, statistics::Samples};
+use harness::Call;
 use serde_json::Value;
 
 use crate::{

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use api_tests::Call;
 use chrono_tz::Tz;
 use club_core::{
     caller::Caller,
@@ -12,6 +11,7 @@ use club_core::{
     subscription::{EligiblePage, NewSubscription, StatusChange, Subscription},
 };
 use futures_util::TryStreamExt;
+use harness::Call;
 use serde_json::json;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions, query, query_scalar};
 use uuid::Uuid;

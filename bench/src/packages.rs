@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use api_tests::routes::functions;
+use harness::routes::functions;
 
 use crate::{Bar, Bench, Report, number};
 

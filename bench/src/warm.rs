@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_tests::wire::Wire;
 use bench::{environment::Environment, statistics::Samples};
+use harness::wire::Wire;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use api_tests::{Api, Call, Environment};
 use axum::{
     Router,
     body::Body,
@@ -10,6 +9,7 @@ use axum::{
     http::Method,
     response::Response,
 };
+use harness::{Api, Call, Environment};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, mpsc},
@@ -31,7 +31,7 @@ impl Idle {
         Self { give_back, take: Mutex::new(take) }
     }
 
-    async fn answer(&self, call: &Call) -> api_tests::Answer {
+    async fn answer(&self, call: &Call) -> harness::Answer {
         let environment = self.take.lock().await.recv().await.unwrap();
         let answer = environment.call(call).await;
         self.give_back.send(environment).ok().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use api_tests::{Environment, eventually};
+use harness::{Environment, eventually};
 use serde_json::{Value, json};
 
 use crate::scripted::{MONTH, Reply, Scripted, at_once, problem, rejected, unauthorized};

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use api_tests::{Api, Environment, checker, eventually, report};
 use ecommerce_stub::{Answer, Behaviour};
+use harness::{Api, Environment, checker, eventually, report};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::task::spawn_blocking;

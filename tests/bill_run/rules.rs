@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api_tests::eventually;
+use harness::eventually;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;

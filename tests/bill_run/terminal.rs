@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use api_tests::eventually;
+use harness::eventually;
 use rustix::{
     process::Signal,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},

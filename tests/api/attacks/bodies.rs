@@ -1,7 +1,7 @@
 //! Anybody sends megabytes of JSON, to use up a function's memory.
 
-use api_tests::{Answer, Api, Call, Environment, gateway::GATEWAYS, report};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use harness::{Answer, Api, Call, Environment, gateway::GATEWAYS, report};
 use serde_json::json;
 
 const MEGABYTE: u64 = 1024 * 1024;

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use api_tests::{Answer, Api, Call, PATIENT, eventually, gateway::Authorizer, report, wire::Wire};
+use harness::{Answer, Api, Call, PATIENT, eventually, gateway::Authorizer, report, wire::Wire};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 

@@ -1,6 +1,6 @@
 //! A customer's list of 30,000 subscriptions, and its cursor.
 
-use api_tests::{Answer, Api, Call, Environment, gateway::Authorizer, report};
+use harness::{Answer, Api, Call, Environment, gateway::Authorizer, report};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Attacks on the database, and attacks by its logins.
 
-use api_tests::Api;
 use futures_util::{StreamExt, stream};
+use harness::Api;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::{

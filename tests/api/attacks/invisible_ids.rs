@@ -1,6 +1,6 @@
 //! Anybody uses ids that nobody can see, to hide in a list or to look like another id.
 
-use api_tests::{Api, Call, gateway::GATEWAYS};
+use harness::{Api, Call, gateway::GATEWAYS};
 use serde_json::json;
 
 #[tokio::test]

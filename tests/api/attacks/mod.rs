@@ -30,7 +30,8 @@ fn the_security_page_names_tests_of_every_file_of_attacks() {
         assert!(tests_in(&text).contains(test), "there is no {test} in {file}");
         files.insert(root.join(file));
     }
-    let found = ["tests/api/attacks", "deploy"].into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let found =
+        ["tests/api/attacks", "tests/deploy"].into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
     for file in found.map(|file| file.unwrap().path()) {
         let name = file.file_name().unwrap().to_str().unwrap();
         let has_attacks = name.starts_with("test_attacks") || name.ends_with(".rs") && name != "mod.rs";

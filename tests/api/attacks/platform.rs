@@ -2,8 +2,8 @@
 //! rules of HTTP. A 2xx that can be read is a charge, whatever its headers and its body are. An answer that cannot be read says
 //! nothing about the order.
 
-use api_tests::{Answer, Api, Call, Environment};
 use ecommerce_stub::{Answer as Reply, Behaviour};
+use harness::{Answer, Api, Call, Environment};
 use serde_json::{Value, json};
 
 const ORDER: &str = r#"{"a":1}"#;

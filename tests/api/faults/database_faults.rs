@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_tests::{Answer, Api, Call, Environment, PATIENT, SESSIONS, eventually, wire::Wire};
 use ecommerce_stub::Behaviour;
+use harness::{Answer, Api, Call, Environment, PATIENT, SESSIONS, eventually, wire::Wire};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;

@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_tests::{Answer, Api, Call, Environment, checker, eventually, report};
 use ecommerce_stub::{Answer as Reply, Behaviour, Received};
 use futures_util::{StreamExt, future::join_all, stream};
+use harness::{Answer, Api, Call, Environment, checker, eventually, report};
 use tokio::task::JoinHandle;
 
 /// What happens to the process that charges first.

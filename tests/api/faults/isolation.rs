@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api_tests::{Api, Call, Environment, PATIENT, SESSIONS, checker, eventually, wire::Wire};
 use futures_util::future::join_all;
+use harness::{Api, Call, Environment, PATIENT, SESSIONS, checker, eventually, wire::Wire};
 use serde_json::json;
 
 const LEVELS: [&str; 2] = ["repeatable read", "serializable"];

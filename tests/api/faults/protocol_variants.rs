@@ -1,7 +1,7 @@
 //! The checker must be able to fail: broken histories, and broken variants of the protocol that produce them.
 
-use api_tests::{API_KEY, API_SECRET, Api, checker, checker::Attempt};
 use ecommerce_stub::{Answer as Reply, Behaviour, Received};
+use harness::{API_KEY, API_SECRET, Api, checker, checker::Attempt};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! Random calls over several months, each compared with a small model of the contract.
 
-use api_tests::{Answer, Api, Call, checker, random, report};
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 use ecommerce_stub::{Answer as Reply, Behaviour};
+use harness::{Answer, Api, Call, checker, random, report};
 use proptest::{
     collection::vec,
     option,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api_tests::{Api, Call, Environment, eventually};
 use ecommerce_stub::Behaviour;
+use harness::{Api, Call, Environment, eventually};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 

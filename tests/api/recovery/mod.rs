@@ -9,11 +9,11 @@ pub mod rights;
 mod search_path;
 mod upgrade;
 
-use api_tests::{
+use ecommerce_stub::Behaviour;
+use harness::{
     Api, Call, TEMPLATE, checker, create_database, eventually, pause,
     postgres::{Shell, programs},
 };
-use ecommerce_stub::Behaviour;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use url::Url;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use api_tests::{Answer, SESSIONS, database};
+use harness::{Answer, SESSIONS, database};
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::*;
@@ -73,7 +73,7 @@ async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
     ok(api.call(Call::get("/subscription/eligible").query("due", "true")).await);
     ok(api.call(Call::get(format!("/subscription/{id}/charge"))).await);
     ok(api.call(Call::get("/charge")).await);
-    ok(api.status(&id, api_tests::pause(7)).await);
+    ok(api.status(&id, harness::pause(7)).await);
     let unresolved = api.environment("unresolved").await;
     let counted = unresolved.invoke_raw(json!({ "source": "aws.events" }), std::time::Duration::from_secs(20)).await;
     assert_eq!(counted, Ok(json!(0)));

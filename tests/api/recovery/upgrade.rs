@@ -1,6 +1,6 @@
 //! A newer PostgreSQL.
 
-use api_tests::postgres::programs;
+use harness::postgres::programs;
 
 use super::*;
 

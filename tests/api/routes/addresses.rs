@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::TcpListener, path::Path};
 
-use api_tests::{Call, Environment, postgres::Shell};
+use harness::{Call, Environment, postgres::Shell};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 

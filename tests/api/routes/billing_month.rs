@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api_tests::{Answer, Api, Call};
 use ecommerce_stub::Behaviour;
+use harness::{Answer, Api, Call};
 use serde_json::json;
 
 /// A subscription that has been active since 2000.

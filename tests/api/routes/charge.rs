@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api_tests::{Api, Call, eventually};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::future::join_all;
+use harness::{Api, Call, eventually};
 use serde_json::{Value, json};
 
 fn answering(answer: Reply) -> Behaviour {

@@ -1,8 +1,8 @@
 //! `GET /charge`: a month's attempts, for the operators. `GET /subscription/{id}/charge`: how a subscription's months stand.
 
-use api_tests::{Answer, Api, Call, gateway::GATEWAYS};
 use chrono::{DateTime, Utc};
 use ecommerce_stub::{Answer as Reply, Behaviour};
+use harness::{Answer, Api, Call, gateway::GATEWAYS};
 use serde_json::{Value, json};
 
 /// Rows of `charge_attempt`: subscription, month, request_id, state, when it was claimed in November, and more columns.

@@ -2,11 +2,11 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use api_tests::{
+use futures_util::future::join_all;
+use harness::{
     Answer, Api, Call, Environment,
     gateway::{AUTHORIZERS, Authorizer, GATEWAYS},
 };
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 const TIME: Duration = Duration::from_secs(29);

@@ -1,8 +1,8 @@
 //! Days and months in `POST /subscription/{id}/status`: `until`, `skip` and dates without a time.
 
-use api_tests::{Api, Call, pause};
 use chrono::{DateTime, Duration, Months, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
+use harness::{Api, Call, pause};
 use serde_json::{Value, json};
 
 /// Starts at this moment, with a subscription that has been active for years.
@@ -307,7 +307,7 @@ async fn a_change_that_waits_for_another_builds_on_it() {
         sqlx::query("select from subscription for no key update").execute(&mut *lock).await.unwrap();
         let (skip, first) = (call(&skip("2027-01")), call(&first));
         let (skipped, changed, ()) = tokio::join!(one.call(&skip), two.call(&first), async {
-            api_tests::eventually("both wait", async || {
+            harness::eventually("both wait", async || {
                 let waiting = "select count(*) from pg_stat_activity
                     where datname = current_database() and wait_event_type = 'Lock'";
                 api.ask::<i64>(waiting).await == 2

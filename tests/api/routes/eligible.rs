@@ -1,7 +1,7 @@
 //! `GET /subscription/eligible`.
 
-use api_tests::{Api, Call};
 use ecommerce_stub::Behaviour;
+use harness::{Api, Call};
 
 /// Adds subscriptions with these ids, ACTIVE in an ACTIVE club.
 async fn with_ids(api: &Api, ids: &str) {

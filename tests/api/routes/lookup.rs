@@ -1,6 +1,6 @@
 //! `GET /subscription/{id}`, `GET /subscription?customer_id=…` and `GET /club`.
 
-use api_tests::{Answer, Api, Call, gateway::GATEWAYS, pause};
+use harness::{Answer, Api, Call, gateway::GATEWAYS, pause};
 use serde_json::{Value, json};
 use url::Url;
 

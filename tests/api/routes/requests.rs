@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_tests::{Api, Call, eventually, gateway::GATEWAYS};
+use harness::{Api, Call, eventually, gateway::GATEWAYS};
 use serde_json::json;
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, process::Command};
 
-use api_tests::routes::{functions, routes};
+use harness::routes::{functions, routes};
 use serde_json::{Map, Value, json};
 
 fn workspace() -> Value {

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use api_tests::{API_KEY, API_SECRET, Api, Call, Environment, database, eventually};
 use axum::{
     Router,
     extract::{OriginalUri, State},
     http::{HeaderMap, StatusCode},
 };
 use futures_util::{StreamExt, stream};
+use harness::{API_KEY, API_SECRET, Api, Call, Environment, database, eventually};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 use tempfile::NamedTempFile;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, process::Stdio};
 
-use api_tests::{
+use harness::{
     API_KEY, API_SECRET, Api, Call, Environment, database, environment, eventually, gateway::Authorizer,
     routes::functions,
 };

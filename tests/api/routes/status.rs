@@ -1,6 +1,6 @@
 //! `POST /subscription/{id}/status`.
 
-use api_tests::{Api, Call};
+use harness::{Api, Call};
 use serde_json::json;
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api_tests::{Api, Call};
 use futures_util::future::join_all;
+use harness::{Api, Call};
 use serde_json::json;
 
 #[tokio::test]

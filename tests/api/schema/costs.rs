@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use api_tests::{Api, report};
+use harness::{Api, report};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 const MANY: usize = 4000;

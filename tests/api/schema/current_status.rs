@@ -1,6 +1,6 @@
 //! The histories that the definition of current status names, with dates in the past.
 
-use api_tests::{Api, pause};
+use harness::{Api, pause};
 use serde_json::json;
 
 const ACTIVE: i32 = 1;

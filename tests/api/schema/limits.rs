@@ -1,6 +1,6 @@
 //! The writing functions refuse a change too many, and a call that its caller has given up.
 
-use api_tests::{Api, eventually};
+use harness::{Api, eventually};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// Records a status, with at most three changes a day: the verdict, the seconds to wait, and how many entries there are.

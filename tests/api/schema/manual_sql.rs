@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use api_tests::{Api, Call};
 use futures_util::future::join_all;
+use harness::{Api, Call};
 use serde_json::json;
 
 const DELETE: &str = "delete from subscription_status_history; delete from subscription";

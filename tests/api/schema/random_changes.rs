@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use api_tests::{Api, Call, random, report};
 use chrono::{DateTime, Days, Duration, Months, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
+use harness::{Api, Call, random, report};
 use proptest::{
     collection::vec,
     prelude::*,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use api_tests::{Api, Call, random, report};
+use harness::{Api, Call, random, report};
 use proptest::{
     collection::vec,
     option,

@@ -1,10 +1,10 @@
 //! The functions' sessions carry no state, so a pooler can give each call another server connection.
 
-use api_tests::{
-    Answer, Api, Call, Environment, PATIENT, SESSIONS, database, eventually, report, routes::functions, wire::Wire,
-};
 use ecommerce_stub::{Answer as Reply, Behaviour};
 use futures_util::future::join_all;
+use harness::{
+    Answer, Api, Call, Environment, PATIENT, SESSIONS, database, eventually, report, routes::functions, wire::Wire,
+};
 use serde_json::json;
 use uuid::Uuid;
 

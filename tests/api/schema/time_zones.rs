@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeSet, fs};
 
-use api_tests::{Api, Call, eventually, report};
 use chrono_tz::TZ_VARIANTS;
+use harness::{Api, Call, eventually, report};
 use serde_json::json;
 
 #[test]

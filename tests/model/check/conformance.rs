@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use api_tests::Api;
 use charge_model::{
     Transition, Variant, Verdict,
     database::{Attempt, AttemptState, Claim, Condition, Database, Token},
     protocol::Function,
 };
+use harness::Api;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 

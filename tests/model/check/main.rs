@@ -13,7 +13,6 @@ use std::{
     time::Instant,
 };
 
-use api_tests::{Api, eventually, report};
 use charge_model::{
     Bounds, Claims, Counterexample, Explored, Rules, Sending, Transition, Variant, Verdict,
     database::AttemptState,
@@ -21,6 +20,7 @@ use charge_model::{
     protocol::{FOR_GOOD, Function, LATE_HOLDS, ONE_ORDER, ONE_OWNER, RECORDED},
     shortest_counterexample,
 };
+use harness::{Api, eventually, report};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 const BOUNDS: [Bounds; 4] = [

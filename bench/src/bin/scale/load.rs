@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use api_tests::Call;
 use bench::{environment::Environment, statistics::Samples};
 use ecommerce_stub::Platform;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
+use harness::Call;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tokio::sync::watch;

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_tests::Call;
 use bench::environment::Environment;
 use futures_util::future::{join, join_all};
+use harness::Call;
 use reqwest::Url;
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection, Executor, postgres::PgConnectOptions};

@@ -1,0 +1,85 @@
+"""What the tests ask of openapi.yaml, and of the pages that show it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import schemathesis
+import yaml
+from processes import ROOT
+from schemathesis import Case
+
+PATH = ROOT / "openapi.yaml"
+DOCUMENT = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+SCHEMA = schemathesis.openapi.from_path(PATH)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FRONT_END_PAGE = (ROOT / "docs/frontend.md").read_text(encoding="utf-8")
+
+
+def resolved(node: dict) -> dict:
+    while "$ref" in node:
+        reference = node["$ref"]
+        node = DOCUMENT
+        for key in reference.removeprefix("#/").split("/"):
+            node = node[key]
+    return node
+
+
+@dataclass(frozen=True)
+class Operation:
+    path: str
+    method: str
+    definition: dict
+
+    @property
+    def id(self) -> str:
+        return self.definition["operationId"]
+
+    def answers(self) -> Iterator[tuple[int, dict]]:
+        for status, answer in self.definition["responses"].items():
+            yield int(status), resolved(answer)
+
+    def examples(self, answer: dict) -> list:
+        """The bodies that the document shows for an answer."""
+        return [
+            resolved(example)["value"] for media in answer["content"].values() for example in media["examples"].values()
+        ]
+
+    def problems(self) -> set[tuple[int, str]]:
+        """The status and code of every refusal and failure."""
+        return {
+            (status, code)
+            for status, answer in self.answers()
+            for code in codes(answer["content"].get("application/problem+json", {}).get("schema", {}))
+        }
+
+    def case(self, path_parameters: dict, query: dict | None = None, body: object = None) -> Case:
+        known = {} if body is None else {"body": body, "media_type": "application/json"}
+        return SCHEMA[self.path][self.method.upper()].Case(path_parameters=path_parameters, query=query or {}, **known)
+
+
+def codes(schema: dict) -> Iterator[str]:
+    schema = resolved(schema)
+    for part in (*schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from codes(part)
+    if "code" in schema.get("properties", {}):
+        yield schema["properties"]["code"]["const"]
+
+
+OPERATIONS = {
+    operation.id: operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, definition in methods.items()
+    for operation in [Operation(path, method, definition)]
+}
+# Where there are parameters.
+EVERYWHERE = set.intersection(
+    *(operation.problems() for operation in OPERATIONS.values() if "parameters" in operation.definition)
+)
+# The local API is open. tests/api/routes/customers.rs compares what a closed one answers with the document.
+CLOSED_ONLY = {(401, "unauthenticated"), (403, "customer_mismatch")}
+
+
+def examples_of(page: str) -> list[tuple[str, str]]:
+    """Each curl and its answer, which is the block below it."""
+    return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

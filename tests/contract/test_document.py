@@ -1,0 +1,170 @@
+"""openapi.yaml by itself, and the pages that show what it says."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from copy import deepcopy
+from http import HTTPStatus
+from pathlib import Path
+from subprocess import CompletedProcess
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from conftest import PROGRAMS, run
+from document import (
+    DOCUMENT,
+    EVERYWHERE,
+    FRONT_END_PAGE,
+    OPERATIONS,
+    PATH,
+    README,
+    SCHEMA,
+    Operation,
+    examples_of,
+    resolved,
+)
+from functions import ROUTES
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+from processes import ROOT
+
+API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
+
+
+def lint(document: Path) -> CompletedProcess:
+    rules = ROOT / "tests/contract/redocly.yaml"
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    return run(PROGRAMS / "redocly", "lint", "--config", rules, document, **quiet)
+
+
+def test_a_linter_finds_nothing() -> None:
+    found = lint(PATH)
+    assert found.returncode == 0, found.stdout
+
+
+def test_it_is_valid_by_the_official_schema() -> None:
+    validate(DOCUMENT)
+
+
+def test_the_official_schema_rejects_a_link_parameter_of_another_type() -> None:
+    broken = deepcopy(DOCUMENT)
+    subscribed = broken["paths"]["/club/{id}/subscribe"]["post"]["responses"]["201"]
+    subscribed["links"]["eligible"]["parameters"] = {"limit": 100}
+    with pytest.raises(OpenAPIValidationError, match="100 is not of type"):
+        validate(broken)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("code: club_not_found\n        instance", "code: no_such_club\n        instance"),
+        ('"#/components/schemas/ClubId"', '"#/components/schemas/Club"'),
+        ("interval: 30,", "interval: thirty,"),
+    ],
+    ids=["example of a problem", "reference", "example of a body"],
+)
+def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_path: Path) -> None:
+    broken = tmp_path / "openapi.yaml"
+    text = PATH.read_text(encoding="utf-8")
+    assert right in text
+    broken.write_text(text.replace(right, wrong), encoding="utf-8")
+    assert lint(broken).returncode != 0
+
+
+def test_it_has_every_route() -> None:
+    documented = {(operation.method.upper(), operation.path) for operation in OPERATIONS.values()}
+    assert documented == {(route.method, route.path) for route in ROUTES}
+
+
+def test_it_has_every_problem() -> None:
+    source = (ROOT / "crates/core/src/error.rs").read_text(encoding="utf-8")
+    # Python's name for 413 depends on its version.
+    statuses = {"PAYLOAD_TOO_LARGE": 413, **HTTPStatus.__members__}
+    problems = {(statuses[name], code) for name, code in re.findall(r'StatusCode::(\w+), "(\w+)"', source)}
+    assert problems == set().union(*(operation.problems() for operation in OPERATIONS.values()))
+
+
+def parameter_examples(operation: Operation, place: str) -> dict[str, list]:
+    parameters = [resolved(parameter) for parameter in operation.definition.get("parameters", [])]
+    return {
+        parameter["name"]: [example["value"] for example in parameter.get("examples", {}).values()]
+        or [parameter["example"]]
+        for parameter in parameters
+        if parameter["in"] == place
+    }
+
+
+def request_examples(operation: Operation) -> list:
+    content = operation.definition.get("requestBody", {}).get("content", {})
+    return [example["value"] for media in content.values() for example in media["examples"].values()]
+
+
+def readme_examples() -> list[tuple[str, str]]:
+    """Each curl and its answer, which is the comment below it."""
+    subscription = re.search(r"^SUBSCRIPTION=(.*)$", README, re.MULTILINE)
+    return re.findall(r"^(curl .*)\n# (.*)$", README.replace("$SUBSCRIPTION", subscription[1]), re.MULTILINE)
+
+
+def api_page_examples() -> list[tuple[str, str]]:
+    return examples_of(API_PAGE)
+
+
+@pytest.mark.parametrize("examples", [readme_examples, api_page_examples])
+def test_a_page_shows_the_documents_examples_of_every_route(examples: Callable[[], list[tuple[str, str]]]) -> None:
+    shown = [shown_operation(curl, json.loads(answer)) for curl, answer in examples()]
+    assert sorted(shown) == sorted(OPERATIONS)
+
+
+def shown_operation(curl: str, answer: object) -> str:
+    """The id of the operation of which the document has this request and this answer as examples."""
+    words = shlex.split(curl.replace("\\\n", ""))
+    url = urlsplit(next(word for word in words if word.startswith("http")))
+    assert f"{url.scheme}://{url.netloc}" == DOCUMENT["servers"][0]["url"]
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    operation = OPERATIONS[SCHEMA.find_operation_by_path(method, url.path).definition.raw["operationId"]]
+
+    parts = zip(operation.path.split("/"), url.path.split("/"), strict=True)
+    shown = {part.strip("{}"): segment for part, segment in parts if part != segment}
+    known = parameter_examples(operation, "path")
+    assert shown.keys() == known.keys()
+    assert all(value in map(str, known[name]) for name, value in shown.items())
+    known = parameter_examples(operation, "query")
+    assert all(value in map(str, known[name]) for name, value in parse_qsl(url.query))
+    assert ("-d" in words) == ("requestBody" in operation.definition)
+    if "-d" in words:
+        assert json.loads(words[words.index("-d") + 1]) in request_examples(operation)
+
+    successes = next(operation.examples(answer) for status, answer in operation.answers() if status < 300)
+    assert answer in successes
+    return operation.id
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_the_api_page_names_the_documents_problems(operation: Operation) -> None:
+    assert named_problems(operation.id.capitalize()) == operation.problems() - EVERYWHERE
+
+
+def test_the_api_page_names_the_problems_that_are_everywhere() -> None:
+    assert named_problems("Errors") == EVERYWHERE
+    (shown,) = re.findall(r"^```json\n(.*?)^```", SECTIONS["Errors"], re.DOTALL | re.MULTILINE)
+    assert json.loads(shown) in [example["value"] for example in DOCUMENT["components"]["examples"].values()]
+
+
+def test_the_front_ends_page_has_words_for_its_problems() -> None:
+    section = FRONT_END_PAGE.partition("\n## Refusals\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`\w+`.*?) \|", section, re.MULTILINE)
+    named = {code for row in rows for code in re.findall(r"`(\w+)`", row)} - {"code"}
+    functions = {
+        code
+        for operation in OPERATIONS.values()
+        if "subscriptions" in operation.definition["tags"]
+        for _, code in operation.problems()
+    }
+    gateway = set(re.findall(r"^\| `(\w+)` \| \d", DOCUMENT["info"]["description"], re.MULTILINE))
+    assert functions - {"invalid_request", "internal_error"} < named <= functions | gateway
+
+
+def named_problems(section: str) -> set[tuple[int, str]]:
+    return {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s+`(\w+)`", SECTIONS[section])}
