@@ -8,7 +8,7 @@ const SHARE = 0.8;
 const HOUR = 3600 * 1000;
 
 /**
- * What the files bill_run….yml are filled in with: nothing, where the configuration has no `bill_run`.
+ * The values for the files bill_run….yml: none, where the configuration has no `bill_run`.
  *
  * @param limit requests per second of the operators' routes
  */

@@ -1,7 +1,7 @@
 'use strict';
 
 /**
- * What the gateway answers by itself: its type of response, the status, our code, and the detail for a person. A type
+ * The gateway's own answers: its type of response, the status, our code, and the detail for a person. A type
  * that is not here is one of the last two, whose status differs from call to call.
  *
  * MISSING_AUTHENTICATION_TOKEN is the gateway's answer to a call without a signature and to an unknown route alike. So

@@ -81,7 +81,7 @@ module.exports = class Deployment {
   }
 
   run(command, options, failure) {
-    // What is installed for this project first: through it, cargo-lambda finds the linker, zig.
+    // The project's own programs come first: there, cargo-lambda finds the linker, zig.
     const PATH = [path.join(ROOT, '.venv', 'bin'), process.env.PATH].join(path.delimiter);
     try {
       execFileSync(command, options, {
@@ -99,7 +99,7 @@ module.exports = class Deployment {
     return path.resolve(ROOT, this.serverless.service.getFunction(name).package.artifact);
   }
 
-  /** What the framework has no settings for. */
+  /** Everything that the framework has no settings for. */
   finish() {
     const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
     this.finishGateway(Resources);
@@ -122,7 +122,7 @@ module.exports = class Deployment {
       .getAllFunctions()
       .flatMap((name) => this.serverless.service.getFunction(name).events)
       .flatMap(({ http }) => (http ? [http] : []))
-      // What a page may call is the customers'.
+      // Routes that a page may call are the customers'.
       .map((http) => ({ http, limits: (http.cors ? customers : operators).throttle }))
       .filter(({ limits }) => limits);
     const limit = (HttpMethod, ResourcePath, { rate, burst }) => ({

@@ -30,7 +30,7 @@ CLUBS = 20
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
 # More than are open at the same time.
 POOLER_CONNECTIONS, POOLER_CLIENTS = 10, 100
-# What a database server usually has: a quarter of a small machine's memory.
+# As a database server usually has: a quarter of a small machine's memory.
 OPTIONS = ("--shared_buffers=1GB", "--timezone=UTC")
 
 

@@ -92,7 +92,7 @@ def wait_until_all_answer(api: str, watch: subprocess.Popen) -> None:
 
 
 def answers(name: str, request: urllib.request.Request) -> bool:
-    """Whether the function does. A refusal is an answer."""
+    """True if the function does. A refusal is an answer."""
     try:
         with urllib.request.urlopen(request, timeout=STARTS_WITHIN) as answer:
             status, headers = answer.status, answer.headers

@@ -13,7 +13,7 @@ from processes import ROOT
 SHOP = ROOT / "examples/shop"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
-# What is at a path, with its headers.
+# The text at a path, with its headers.
 Content = tuple[str, dict[str, str]]
 
 

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
-    """What went wrong, in words for the person at the terminal."""
+    """The reason, in words for the person at the terminal."""
 
 
 def die_with_parent(death_signal: int) -> None:
@@ -46,7 +46,7 @@ def running(command: list, environment: dict, stop: signal.Signals, **options: A
             os.killpg(process.pid, stop)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            # What is left of the group, stopped or not.
+            # The rest of the group, stopped or not.
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -1,4 +1,4 @@
-"""What subscribe and status ask of the database."""
+"""The database functions of subscribe and status."""
 
 from alembic import op
 from sql_files import apply

@@ -1,4 +1,4 @@
-"""How the charges of a month, and of a subscription, are read."""
+"""The reads of a month's charges, and of a subscription's."""
 
 from alembic import op
 from sql_files import apply

@@ -1,4 +1,4 @@
-"""What lookup asks of the database."""
+"""The database functions of lookup."""
 
 from alembic import op
 from sql_files import apply

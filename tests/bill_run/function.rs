@@ -66,7 +66,7 @@ async fn it_charges_a_month_over_several_invocations_though_it_is_killed() {
     assert_eq!(api.charges_of("s00007"), ["2026-11.another"]);
     assert_eq!(api.charges_of("s00005").len(), 1);
     for id in ids(COUNT) {
-        // What the killed one sent last may be sent again. A pass may meet it twice, where it ended.
+        // The last order of the killed one may be sent again. A pass may meet it twice, where it ended.
         let most = if id == "s00006" { 5 } else { 2 };
         assert!((1..=most).contains(&api.charges_of(&id).len()), "{id}");
     }

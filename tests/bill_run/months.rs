@@ -31,7 +31,7 @@ async fn subscriptions(api: &Api, count: usize) -> Vec<String> {
     api.eligible().await
 }
 
-/// Who was charged by which order: at most one each, and the same that the report says.
+/// The order that charged each subscription: at most one each, and the same that the report says.
 async fn assert_orders_are_those_of(report: &Report, api: &Api) {
     let (received, ledger) = (api.platform.received(), api.ledger().await);
     assert_eq!(checker::violations(&received, &ledger), Vec::<String>::new());
@@ -49,7 +49,7 @@ async fn assert_orders_are_those_of(report: &Report, api: &Api) {
     assert!(orders.values().all(|request_ids| request_ids.len() == 1));
 }
 
-/// What goes wrong with the first order of some of them.
+/// The fault that the first order of some of them meets.
 fn fault(place: usize) -> Option<Behaviour> {
     let answering = |answer| Some(Behaviour { answer, ..Behaviour::default() });
     match place % 100 {

@@ -25,7 +25,7 @@ fn ids(count: usize) -> Vec<String> {
 async fn every_answer_leads_to_its_outcome() {
     let unknown = |status, named| Reply::Problem(status, "charge_outcome_unknown", json!({ "request_id": named }));
     let usual = |id: &str| format!("{MONTH}.{id}");
-    // What is answered first (charged after that), the state at the end, and the request_ids of the calls.
+    // The first answer (charged after that), the state at the end, and the request_ids of the calls.
     let rows = [
         ("charged", vec![], "charged", vec![usual("charged")]),
         ("rejected", vec![rejected(402, json!({ "message": "declined" }))], "rejected", vec![usual("rejected")]),
@@ -382,7 +382,7 @@ async fn says(process: &mut Child, text: &'static str) -> (String, BufReader<Chi
     .unwrap()
 }
 
-/// How it ends, and what it says until then.
+/// The exit status, and the output until then.
 async fn end(mut process: Child, mut stderr: BufReader<ChildStderr>) -> (Option<i32>, String) {
     spawn_blocking(move || {
         let mut rest = String::new();

@@ -227,7 +227,7 @@ impl Script {
             month: self.month.lock().unwrap().clone(),
         };
         match attempts.iter_mut().find(|attempt| ["unknown", "in_flight", "charged"].contains(&attempt.state)) {
-            // What may have been sent is charged, or it stays unknown.
+            // An order that may have been sent is charged, or it stays unknown.
             Some(live) if state == "charged" => *live = Attempt { month: live.month.clone(), ..attempt },
             Some(_) => {}
             None => attempts.push(attempt),

@@ -53,7 +53,7 @@ impl Terminal {
     /// Types an answer once it is asked this.
     fn answers(&mut self, question: &str, answer: &str) {
         self.reads(question);
-        // What is asked next comes after this.
+        // The next question comes after this.
         self.read.clear();
         writeln!(self.screen, "{answer}").unwrap();
     }

@@ -17,7 +17,7 @@ pub struct Tool {
     settings: HashMap<String, String>,
 }
 
-/// How it ended.
+/// The exit status.
 #[derive(Debug)]
 pub struct Ended {
     pub status: Option<i32>,
@@ -109,7 +109,7 @@ impl Report {
         self.subscriptions.iter().find(|line| line.subscription_id == subscription).unwrap()
     }
 
-    /// How many there are of each state; as many as the report says.
+    /// The number in each state, as the report says.
     #[track_caller]
     pub fn states(&self) -> BTreeMap<&str, usize> {
         let mut states = BTreeMap::new();

@@ -22,7 +22,7 @@ after(async () => {
   shop?.close();
 });
 
-/** What a page reads of an answer. It throws if the browser hides the answer. */
+/** The part of an answer that a page can read. It throws if the browser hides the answer. */
 function fetchFromPage(method, path, body) {
   const json = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   return page.evaluate(

@@ -1,4 +1,4 @@
-"""What the judges share: the running API, its database, the platform's stand-in, and a gateway in front of the API."""
+"""Fixtures of the judges: the running API, its database, the platform's stand-in, and a gateway in front of the API."""
 
 import os
 import subprocess

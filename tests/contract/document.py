@@ -1,4 +1,4 @@
-"""What the tests ask of openapi.yaml, and of the pages that show it."""
+"""openapi.yaml, and the pages that show it, as the tests read them."""
 
 import re
 from collections.abc import Iterator

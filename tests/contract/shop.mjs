@@ -57,7 +57,7 @@ async function shows(page, status, ...words) {
   for (const text of words) await ownCard(page).getByText(text).waitFor();
 }
 
-/** What the API has. */
+/** The subscription, as the API has it. */
 async function subscription(page) {
   const answer = await fetch(`${api}/subscription/${await ownCard(page).getAttribute("data-id")}`);
   return answer.json();

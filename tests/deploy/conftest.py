@@ -1,4 +1,4 @@
-"""What the checks share: the example's packages, an emulator of AWS, and the stages deployed to it."""
+"""Fixtures: the example's packages, an emulator of AWS, and the stages deployed to it."""
 
 import io
 import json
@@ -87,7 +87,7 @@ def stage(
     """Deployed, with a club that is active."""
     name = request.param
     config_of = {"dev": dev_config, "prod": prod_config}[name]
-    # What the stage reads, not an earlier one.
+    # From now on, the secrets that this stage reads.
     emulator.secrets_read.clear()
     stage = deployed(name, config_of, emulator, platform, tmp_path_factory)
     yield stage
@@ -119,7 +119,7 @@ def deployed(
 
 
 def block(database: Database) -> dict:
-    """What a configuration says of it."""
+    """The `database` of a stage's configuration."""
     found = database.connection.info
     # There is no TLS on a Unix socket.
     return {"db_user": found.user, "db_host": found.host, "db_name": found.dbname, "sslmode": "disable"}

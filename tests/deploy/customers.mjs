@@ -35,7 +35,7 @@ after(async () => {
   shop?.close();
 });
 
-/** What the page reads of an answer. It throws if the browser hides the answer. */
+/** The part of an answer that the page can read. It throws if the browser hides the answer. */
 function fetchFromPage(token, method, path, body) {
   const headers = { ...(token && { authorization: token }), ...(body && { "content-type": "application/json" }) };
   return page.evaluate(

@@ -29,7 +29,7 @@ class Emulator:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.session = 0
-        # What the functions asked their layer for.
+        # The names that the functions asked their layer for.
         self.secrets_read: set[str] = set()
 
     def client(self, service: str) -> Any:
@@ -80,7 +80,7 @@ def emulating(folder: Path) -> Iterator[Emulator]:
             "TMPDIR": str(folder),
             # State machines wait this much of what they would.
             "SFN_WAIT_SCALE": "0.02",
-            # What else is in its environment is in the functions', too.
+            # The functions inherit the rest of its environment.
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(layer.server_port),
         }
         command = [ROOT / "tests/deploy/.venv/ministack/bin/ministack"]

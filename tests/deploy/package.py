@@ -22,7 +22,7 @@ FRONT_END = [route for route in ROUTES if route.has_cors]
 OPERATORS = [route for route in ROUTES if not route.has_cors]
 # A page's where customers are authenticated, else an operator's.
 CUSTOMERS_LIST = next(route for route in ROUTES if (route.method, route.path) == ("GET", "/subscription"))
-# What the gateway serves: those, and what a browser asks before a page's call.
+# The gateway serves those, and the question that a browser asks before a page's call.
 METHODS = {(route.method, route.path) for route in ROUTES} | {("OPTIONS", route.path) for route in FRONT_END}
 
 
@@ -41,7 +41,7 @@ def run_framework(framework: Path, *arguments: str, folder: Path, **environment:
 
 
 def logical(name: str) -> str:
-    """What the framework makes of a function's name."""
+    """A function's name in the template, as the framework makes it."""
     return name.capitalize().replace("-", "Dash")
 
 

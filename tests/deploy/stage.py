@@ -34,7 +34,7 @@ class Stage:
         self.name, self.config, self.database, self.folder, self.emulator = name, config, database, folder, emulator
         self.requests_sent = 0
 
-    # What a person at a terminal does.
+    # A person's commands at a terminal.
 
     def migrate(self, password: str) -> None:
         """With the very file that is deployed, in the folder where Alembic looks for it."""
@@ -76,7 +76,7 @@ class Stage:
     def _write_config(self) -> None:
         (self.folder / f"{self.name}_config.json").write_text(json.dumps(self.config), encoding="utf-8")
 
-    # What is there afterwards.
+    # The deployed stage.
 
     def stack(self) -> dict:
         (stack,) = self.emulator.client("cloudformation").describe_stacks(StackName=f"beer-club-{self.name}")["Stacks"]

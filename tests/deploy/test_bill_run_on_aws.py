@@ -189,7 +189,7 @@ def month(stage: Stage, platform: Platform) -> Iterator[Month]:
     platform.answers("order")
 
 
-# What the template says.
+# The template.
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_a_stage_without_a_bill_run_has_none_of_it(dev: Package) -> None:
 
 
 def settings_of(config: dict, *then: str) -> object:
-    """What the file says of this `bill_run`, where the operators' routes take 50 requests a second."""
+    """The file's view of this `bill_run`, where the operators' routes take 50 requests a second."""
     options = "{timezone: 'UTC', limit: 50, topic: process.argv[2] && {}}"
     script = f"const made = require('./deploy/bill-run')(JSON.parse(process.argv[1]), {options});"
     script += "console.log(JSON.stringify(made))"
@@ -409,7 +409,7 @@ def test_a_month_with_faults_and_killed_functions_is_charged_once(month: Month, 
     again.counted(ALL, ALL, 0, 0, 0)
     assert month.charged() == set(subscriptions)
     assert month.taken_of(subscriptions) == [f"{month.name}.{id}" for id in subscriptions]
-    # What a killed invocation charged is the ledger's, and is not in its count.
+    # The ledger has what a killed invocation charged. Its count does not.
     assert REFUSED <= again.result["charged_now"] <= REFUSED + unknown, again.story()
     (told,) = mailbox()
     assert json.loads(told["Message"]) == again.result
@@ -437,7 +437,7 @@ def until_settled(month: Month) -> None:
 
 
 def subscribed(emulator: Emulator, topic: str) -> Callable[[], list[dict]]:
-    """What the topic sends from now on."""
+    """The topic's messages from now on."""
     sqs = emulator.client("sqs")
     queue = sqs.create_queue(QueueName=f"mailbox-{uuid.uuid4()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

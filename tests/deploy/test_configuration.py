@@ -1,4 +1,4 @@
-"""What is missing or wrong in a configuration is one line, and nothing is built."""
+"""A mistake in a configuration is one line, and nothing is built."""
 
 import json
 import re

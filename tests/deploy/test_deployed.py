@@ -52,7 +52,7 @@ def path_of(route: Route) -> str:
     return route.path.format(id="1", request_id="2026-11.order")
 
 
-# What was deployed.
+# The deployment.
 
 
 def test_the_stack_is_complete(stage: Stage) -> None:
@@ -139,7 +139,7 @@ def test_a_page_may_ask_first(route: Route, slash: str, stage: Stage) -> None:
     assert "content-type" in answer.headers["access-control-allow-headers"].lower()
 
 
-# What the gateway answers by itself.
+# The gateway's own answers.
 
 
 def test_an_unknown_route_is_refused(stage: Stage) -> None:
@@ -191,7 +191,7 @@ def test_a_call_too_many_is_refused(stage: Stage, emulator: Emulator) -> None:
     assert answer.headers["retry-after"] == "1"
 
 
-# What else a stage has.
+# The rest of a stage.
 
 
 def test_the_schedule_counts_unresolved_charges(
@@ -246,7 +246,7 @@ def test_a_browser_lets_a_page_use_it(stage: Stage) -> None:
     assert found.returncode == 0, found.stdout
 
 
-# What comes after the first deployment.
+# Later deployments.
 
 
 def test_a_second_deployment_and_a_way_back(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""What CloudFormation is told: read from the template, for each stage of the example."""
+"""The template for CloudFormation, of each stage of the example."""
 
 import json
 import re
@@ -228,7 +228,7 @@ def test_an_hourly_schedule_counts_where_there_are_alarms(package: Package) -> N
     assert target["Arn"] == {"Fn::GetAtt": ["UnresolvedLambdaFunction", "Arn"]}
 
 
-# What a configuration without settings makes.
+# A configuration without settings.
 
 
 def test_charges_settings_are_the_models(dev: Package) -> None:
@@ -259,7 +259,7 @@ def test_no_secret_stands_outside_a_functions_environment(dev: Package) -> None:
         assert not any(secret in json.dumps(public) for secret in secrets), resource["Type"]
 
 
-# What one with all of them makes.
+# A configuration with all of them.
 
 
 def test_the_database_is_verified_and_its_password_is_a_reference(prod: Package) -> None:

@@ -1,4 +1,4 @@
-"""What is uploaded: each function's zip has that crate's binary and what goes with it."""
+"""The files that are uploaded: each function's zip has that crate's binary and what goes with it."""
 
 import platform
 import re
@@ -42,7 +42,7 @@ def test_the_program_is_the_functions_and_runs_on_lambda(name: str, package: Pac
 
 
 def emulated() -> list:
-    """What starts an arm64 program here."""
+    """The command that starts an arm64 program here."""
     if platform.machine() == "aarch64":
         return []
     qemu = shutil.which("qemu-aarch64")

@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(35);
 /// A longer wait is announced.
 const LONG: Duration = Duration::from_secs(60);
 const PAGE: &str = "10000";
-/// What RFC 3986 never needs encoded.
+/// The characters that RFC 3986 never needs encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The API refuses the caller, or there are no credentials to call it with.
@@ -274,7 +274,7 @@ fn billing_month(page: &Page) -> anyhow::Result<String> {
     month.map(ToOwned::to_owned).context("the answer does not say the billing month, so it is not that of the API")
 }
 
-/// Whether the id can stand in a URL's path. Clients and servers take the others for a part of the path's form.
+/// True if the id can stand in a URL's path. Clients and servers take the others for a part of the path's form.
 pub fn is_sendable(id: &str) -> bool {
     !["", ".", ".."].contains(&id)
 }

@@ -87,7 +87,7 @@ impl Signer {
         let valid = credentials.take().filter(|held| held.expiry().is_none_or(|expiry| expiry > soon));
         let fresh = match valid {
             Some(held) => held,
-            // What failed may quote a file of credentials: the reason is not passed on, its kind is.
+            // The reason may quote a file of credentials, so only its kind is passed on.
             None => {
                 self.provider.provide_credentials().await.map_err(|error| anyhow!("no AWS credentials: {error}"))?
             }

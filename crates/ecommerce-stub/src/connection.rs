@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{lock, order_book::OrderBook};
 
-/// What a connection does in place of its next answer.
+/// A connection's act in place of its next answer.
 #[derive(Clone, Default)]
 pub struct Override(Arc<Mutex<Option<Instead>>>);
 
@@ -82,7 +82,7 @@ impl Connection {
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
 
-    /// Whether an order begins here before which the connection is reset.
+    /// True if an order begins here before which the connection is reset.
     fn resets_before_reading(&self, bytes: &[u8]) -> bool {
         let request_id = bytes.strip_prefix(b"POST /order/").and_then(|rest| rest.split(|byte| *byte == b' ').next());
         let Some(Ok(request_id)) = request_id.map(str::from_utf8) else { return false };

@@ -33,13 +33,13 @@ use crate::{
     order_book::{Entry, OrderBook},
 };
 
-/// How it answers an order.
+/// The answer to an order, and when it comes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
-    /// How long it waits before it answers or breaks off.
+    /// Milliseconds before it answers or breaks off.
     pub delay_ms: u64,
-    /// Whether it also waits until everything that is held is released.
+    /// It also waits until everything that is held is released.
     pub held: bool,
     pub answer: Answer,
 }
@@ -82,13 +82,13 @@ pub struct Received {
     pub request_id: String,
     pub customer_id: String,
     pub sku_id: i64,
-    /// Whether the platform has the order.
+    /// The platform has the order.
     pub taken: bool,
-    /// Whether the answer rules out that the order was taken.
+    /// The answer rules out that the order was taken.
     pub refused: bool,
 }
 
-/// What callers must send in `x-api-key` and `x-api-secret`.
+/// Callers must send these in `x-api-key` and `x-api-secret`.
 #[derive(Clone)]
 pub struct Credentials {
     pub key: String,
@@ -141,17 +141,17 @@ impl Platform {
         lock(&self.book).release.send_replace(true);
     }
 
-    /// How it answers from now on.
+    /// Answers like this from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         lock(&self.book).usual = behaviour;
     }
 
-    /// How it answers the first order with this request_id.
+    /// Answers the first order with this request_id like this.
     pub fn behave_for(&self, request_id: &str, behaviour: Behaviour) {
         lock(&self.book).for_request_id.insert(request_id.to_owned(), behaviour);
     }
 
-    /// How it answers one order, after the orders of earlier calls.
+    /// Answers one order like this, after the orders of earlier calls.
     pub fn behave_once(&self, behaviour: Behaviour) {
         lock(&self.book).next.push_back(behaviour);
     }

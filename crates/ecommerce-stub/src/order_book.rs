@@ -1,4 +1,4 @@
-//! What the stand-in has received, the orders that it has taken, and how it is to answer the next ones.
+//! The requests that the stand-in has received, the orders that it has taken, and its next answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -58,13 +58,13 @@ impl OrderBook {
         Entry { order, was_known, behaviour, released: self.release.subscribe() }
     }
 
-    /// How this order is answered. It uses up a behaviour that is meant for one order.
+    /// The answer to this order. It uses up a behaviour that is meant for one order.
     fn behaviour(&mut self, request_id: &str) -> Behaviour {
         let of_one = self.for_request_id.remove(request_id).or_else(|| self.next.pop_front());
         of_one.unwrap_or_else(|| self.usual.clone())
     }
 
-    /// Whether the connection is reset before this order is read.
+    /// True if the connection is reset before this order is read.
     pub fn resets_before_reading(&mut self, request_id: &str) -> bool {
         let Some(next) = self.for_request_id.get(request_id).or(self.next.front()) else {
             return self.usual.answer == Answer::ResetBeforeReading;

@@ -15,7 +15,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use harness::{Answer, Api, Call, Environment, checker, eventually, report};
 use tokio::task::JoinHandle;
 
-/// What happens to the process that charges first.
+/// The end of the process that charges first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Lives,
@@ -54,7 +54,7 @@ enum Sequel {
 
 const SEQUELS: [Sequel; 4] = [Sequel::SameNumber, Sequel::AnotherNumber, Sequel::BothAtOnce, Sequel::NextMonth];
 
-/// What the platform does with the first order that arrives.
+/// The platform's answer to the first order that arrives.
 #[derive(Clone)]
 struct Conduct {
     name: &'static str,
@@ -169,7 +169,7 @@ async fn charge_first(api: &Api, cell: &Cell) -> Option<Sleeper> {
     None
 }
 
-/// What the caller does next.
+/// The caller's next step.
 async fn go_on(healthy: &Environment, other: &Environment, cell: &Cell, sequel: Sequel) {
     let (same, another) =
         (Call::charge(&cell.subscription, &cell.first), Call::charge(&cell.subscription, &cell.second));
@@ -218,7 +218,7 @@ async fn resolve(api: &Api, healthy: &Environment, cell: &Cell) {
     panic!("{:?} {} has no way forward: {answers:#?}", cell.fate, cell.conduct.name);
 }
 
-/// What the cells with one sequel came to.
+/// The results of the cells with one sequel.
 struct Outcome {
     cells: usize,
     faults: usize,

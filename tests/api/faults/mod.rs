@@ -1,4 +1,4 @@
-//! What holds when a process, a connection or the platform dies, and which one dies when.
+//! A process, a connection or the platform dies, at each moment, and the promises still hold.
 
 mod database_faults;
 mod fault_matrix;

@@ -116,7 +116,7 @@ async fn deadline_passes(api: &Api, minutes: i32) {
     api.set_clock(&format!("statement_timestamp() + interval '{minutes} minutes'")).await;
 }
 
-/// What the checker finds after a call under another request_id.
+/// The checker's findings after a call under another request_id.
 async fn after_another_number(api: &Api) -> Vec<String> {
     let mut another = ProtocolCall::new("b");
     if another.claim(api).await == "claimed" {

@@ -153,7 +153,7 @@ struct Model {
     deletions: usize,
 }
 
-/// What a charge answers: nothing if the process dies.
+/// A charge's answer: none if the process dies.
 type Expected = Option<(u64, &'static str)>;
 
 impl Model {

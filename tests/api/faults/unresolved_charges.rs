@@ -73,7 +73,7 @@ async fn the_schedule_counts_the_unresolved_charges() {
             unknown(&api).await;
         }
         assert_eq!(function.invoke_raw(scheduled(), Duration::from_secs(20)).await, Ok(json!(waiting)));
-        // What the metric is made of.
+        // The metric is made of this line.
         let line = format!("\"unresolved_charges\":{waiting}");
         eventually("it is logged", async || function.log().contains(&line)).await;
     }

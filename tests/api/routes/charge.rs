@@ -194,7 +194,7 @@ async fn a_refusal_gives_what_the_platform_said() {
     assert_eq!(last_upstream_answer(&api).await, json!(null));
 }
 
-/// What the ledger has kept of the last attempt's refusal.
+/// The last attempt's refusal, as the ledger has kept it.
 async fn last_upstream_answer(api: &Api) -> Value {
     let last = "select upstream_answer from charge_ledger order by claimed_at desc limit 1";
     api.ask::<Option<String>>(last).await.map_or(json!(null), |kept| serde_json::from_str(&kept).unwrap())

@@ -1,4 +1,4 @@
-//! What each route answers, and what all routes have in common.
+//! Each route's answers, and what all routes have in common.
 
 mod addresses;
 mod billing_month;

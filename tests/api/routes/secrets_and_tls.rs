@@ -32,7 +32,7 @@ const PASSWORD: &str = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:dat
 struct Extension {
     /// Its answers, by path and query.
     answers: Mutex<HashMap<String, String>>,
-    /// How often it still answers that it is not ready.
+    /// The number of times that it still answers that it is not ready.
     not_ready: Mutex<u32>,
 }
 

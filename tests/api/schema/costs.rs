@@ -38,7 +38,7 @@ async fn connect(api: &Api) -> PgConnection {
     PgConnection::connect(api.database_url.as_str()).await.unwrap()
 }
 
-/// How many rows and index entries this statement makes the server read.
+/// The number of rows and index entries that this statement makes the server read.
 pub async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
     const READ: &str = "select sum(pg_stat_get_xact_tuples_returned(oid))::bigint from pg_class
         where relnamespace = 'public'::regnamespace and relkind in ('r', 'i')";

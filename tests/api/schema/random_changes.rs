@@ -73,7 +73,7 @@ impl Model {
     }
 }
 
-/// What a customer may do. Days are counted from the first of the month of the first step.
+/// A customer's call. Days are counted from the first of the month of the first step.
 #[derive(Clone, Debug)]
 enum Action {
     Nothing,

@@ -53,7 +53,7 @@ fn entry_in_effect(history: &[Entry], now: i64) -> Option<&Entry> {
     (0..in_effect.len()).rfind(|place| !is_void(*place)).map(|place| in_effect[place])
 }
 
-/// What the database says of a subscription at a moment.
+/// The database's word on a subscription at a moment.
 #[derive(sqlx::FromRow)]
 struct Found {
     id: String,

@@ -359,7 +359,7 @@ impl Trial {
         }
     }
 
-    /// What the model says: the answer, and the ledger.
+    /// The model's word: the answer, and the ledger.
     fn expected(&self) -> (Value, Vec<Value>) {
         let before = self.transition.before;
         let mut after = before;

@@ -39,24 +39,24 @@ pub use database::Verdict;
 use protocol::{Action, Protocol, State, lock};
 pub use protocol::{Bounds, Claims, Rules, Sending, Transition, Variant};
 
-/// What the exploration of every state found.
+/// The findings of an exploration of every state.
 pub struct Explored {
     pub states: usize,
     pub steps: usize,
     pub depth: usize,
     pub time: Duration,
-    /// What must always hold, and does.
+    /// Properties that must always hold, and do.
     pub holds: Vec<&'static str>,
-    /// What must always hold, and does not.
+    /// Properties that must always hold, and do not.
     pub violated: Vec<Counterexample>,
-    /// What must be reachable, and is not.
+    /// States that must be reachable, and are not.
     pub unreached: Vec<&'static str>,
     pub verdicts: Vec<Verdict>,
     /// Every distinct call of a database function.
     pub transitions: BTreeSet<Transition>,
 }
 
-/// How a property is violated.
+/// The steps to a state that violates a property.
 pub struct Counterexample {
     pub property: &'static str,
     /// Each step, and the ledger after it.

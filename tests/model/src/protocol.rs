@@ -10,7 +10,7 @@ use stateright::{Model, Property};
 use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, FRESH, Look, Token, Verdict};
 
 pub const REQUESTS: u8 = 2;
-/// What a claim finds, and what its caller says: the subscription, whether there is time to call out, the month it is for,
+/// A claim's facts: the subscription, whether there is time to call out, the month it is for,
 /// whether what is charged was charged more than a day ago.
 const FOUND: [(Condition, bool, Option<u8>, bool); 10] = [
     (Condition::Active, true, None, false),
@@ -126,7 +126,7 @@ pub struct State {
     pub orders: [Order; CALLS],
     /// An order was sent without an attempt.
     pub unrecorded: bool,
-    /// How each attempt first ended.
+    /// The state in which each attempt first ended.
     pub ends: [Option<AttemptState>; CALLS],
 }
 
@@ -213,7 +213,7 @@ pub enum Function {
 pub struct Bounds {
     pub subscriptions: u8,
     pub calls: u8,
-    /// How many of these two happen in one history: a statement arrives late, a subscription is deleted.
+    /// The most events of one history: a statement that arrives late, a subscription that is deleted.
     pub disturbances: usize,
 }
 
@@ -223,10 +223,10 @@ pub struct Rules {
     pub variant: Variant,
     pub claims: Claims,
     pub sending: Sending,
-    /// Whether persons decide.
+    /// Persons decide.
     pub decisions: bool,
     pub bounds: Bounds,
-    /// Whether states that differ only in the order of their calls are one. It makes a counterexample hard to read.
+    /// States that differ only in the order of their calls are one. It makes a counterexample hard to read.
     pub sorted: bool,
 }
 
@@ -242,7 +242,7 @@ pub(crate) struct Protocol {
     rules: Rules,
     pub transitions: Mutex<HashSet<Transition>>,
     pub verdicts: Mutex<BTreeSet<Verdict>>,
-    /// Whether there is a way forward from here.
+    /// True if there is a way forward from here.
     ways_forward: Mutex<HashMap<Database, bool>>,
 }
 
@@ -255,7 +255,7 @@ impl Protocol {
         lock(&self.transitions).insert(Transition { before, function });
     }
 
-    /// What a claim decides, and its call's next step.
+    /// A claim's verdict, and its call's next step.
     fn claim(&self, state: &mut State, claim: Claim) {
         let call = claim.call;
         let step = state.calls[usize::from(call)].step;
@@ -297,7 +297,7 @@ impl Protocol {
         *lock(&self.ways_forward).entry(state.database).or_insert_with(|| self.find_way_forward(state.database))
     }
 
-    /// Whether a new call can resolve every attempt and charge, once every call is dead and every deadline is past.
+    /// True if a new call can resolve every attempt and charge, once every call is dead and every deadline is past.
     fn find_way_forward(&self, mut database: Database) -> bool {
         for attempt in database.attempts.iter_mut().flatten() {
             attempt.past_deadline |= attempt.state == AttemptState::InFlight;
@@ -312,7 +312,7 @@ impl Protocol {
                 .all(|subscription| self.can_charge(decided, subscription) && self.can_charge(database, subscription))
     }
 
-    /// Whether repeating what is unknown, then charging, ends with the month charged.
+    /// True if repeating what is unknown, then charging, ends with the month charged.
     fn can_charge(&self, mut database: Database, subscription: u8) -> bool {
         let unknown: Vec<u8> = database
             .attempts()
@@ -636,7 +636,7 @@ impl State {
         (0..).zip(&self.orders).filter(|(_, order)| **order == Order::Taken).map(|(id, _)| self.database.attempt(id))
     }
 
-    /// What the platform knows of a request_id, or will know.
+    /// The platform's record of a request_id, now or later.
     fn order_of(&self, request: u8) -> Order {
         let orders = self.database.attempts().filter(|(_, attempt)| attempt.request == request);
         orders.map(|(id, _)| self.orders[usize::from(id)]).max().unwrap_or(Order::None)
