@@ -60,8 +60,8 @@ def as_plain_json(answer: Answer) -> None:
 # explains the codes.
 BREAKAGES = {
     200: [
-        (with_body(lambda body: body.pop("already_charged", None)), "'already_charged' is a required property"),
-        (with_body(lambda body: body.update(status_id="1")), "'1' is not"),
+        (with_body(lambda body: body.pop("already_charged", None)), '"already_charged" is a required property'),
+        (with_body(lambda body: body.update(status_id="1")), '"1" is not of type'),
         (with_status(400), "ST202"),
     ],
     400: [(with_status(200), "ST201"), (without_header("access-control-allow-origin"), "ST107")],
@@ -69,7 +69,7 @@ BREAKAGES = {
         (with_status(500), "ST101"),
         (with_status(410), "ST103"),
         (as_plain_json, "ST105"),
-        (with_body(lambda body: body.update(code="not_found")), "'not_found'"),
+        (with_body(lambda body: body.update(code="not_found")), '"subscription_not_found" was expected'),
     ],
 }
 
