@@ -12,14 +12,15 @@ run: .venv/installed
 # The tests of all packages, on functions that the same build makes, with their failpoints.
 CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 
-# The database's own time zone, which must not matter: naive timestamps mean UTC. .ci/run tests with UTC as well.
+# The database's own time zone, which must not matter: naive timestamps mean UTC. .ci/run tests the schema, dates and months
+# with UTC as well.
 TEST_TIMEZONE := America/Sao_Paulo
 # Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
 TEST_THREADS := 8
-# SUITE=api runs one suite. ONLY=eligible runs the tests with this in their names, here and in the two targets below.
+# SUITE=api runs one suite. ONLY=eligible runs the tests with this in their names, here and in the three targets below.
 test: .venv/installed
 	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) \
-		$(CARGO_TEST) $(addprefix --test ,$(SUITE)) $(ONLY)
+		$(CARGO_TEST) $(addprefix --test ,$(SUITE)) -- $(ONLY)
 
 # Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
 model: .venv/installed

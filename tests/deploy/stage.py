@@ -22,7 +22,8 @@ ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 # Quick to build; test_zips.py checks the optimized programs.
 QUICK_BUILD = {
     "CARGO_PROFILE_RELEASE_LTO": "off",
-    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "256",
 }
 # The emulator's CloudFormation has neither alarms of metric math nor associations of web ACLs. They are taken out of
 # what it is given, and test_template.py checks them. Its gateway has another address than AWS's.
