@@ -48,9 +48,9 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   const [user, password] = database.functions_user
     ? [database.functions_user, database.functions_password]
     : [database.db_user, database.db_password];
-  const ofDatabase = [password || ''].filter(isReference);
-  const ofPlatform = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
-  for (const arn of [...ofDatabase, ...ofPlatform, alarms?.topic_arn, config.web_acl_arn]) {
+  const databaseSecrets = [password || ''].filter(isReference);
+  const platformSecrets = [ecommerce.ECOMMERCE_API_KEY, ecommerce.ECOMMERCE_API_SECRET].filter(isReference);
+  for (const arn of [...databaseSecrets, ...platformSecrets, alarms?.topic_arn, config.web_acl_arn]) {
     if (arn && arn.split(':')[3] !== region) fail(`${name} has an ARN of ${arn.split(':')[3]}, and this is ${region}`);
   }
   const ofOperators = chosen.operators === 'none' ? null : chosen.operators;
@@ -102,8 +102,8 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     },
     /** The root certificate to package with the binaries, or null. */
     certificate: certificate(),
-    statements: { database: statements(ofDatabase), charge: statements([...ofDatabase, ...ofPlatform]) },
-    layers: { database: extension(ofDatabase), charge: extension([...ofDatabase, ...ofPlatform]) },
+    statements: { database: statements(databaseSecrets), charge: statements([...databaseSecrets, ...platformSecrets]) },
+    layers: { database: extension(databaseSecrets), charge: extension([...databaseSecrets, ...platformSecrets]) },
   };
   found.functions = stageFunctions(functions, found);
   warnings.push(...weaknesses({ stage, chosen, config, name, functions: found.functions, ecommerce }));

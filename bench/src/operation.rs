@@ -174,7 +174,7 @@ impl Floor {
                 assert_eq!(ids.len(), 100);
             }
             Operation::Replay => {
-                query("select request_id, billing_month, settled_at, platform_order from charge_attempt where id = $1")
+                query("select request_id, billing_month, settled_at, \"order\" from charge_attempt where id = $1")
                     .bind(subject.attempt_id)
                     .fetch_one(connection)
                     .await
@@ -307,10 +307,10 @@ async fn claim(
     may_call_out: bool,
 ) -> (String, Option<Uuid>) {
     sqlx::query_as(
-        "select verdict, held_attempt_id
+        "select verdict, live_attempt_id
          from claim_charge(
              subscription_id => $1, request_id => $2, attempt_id => $3, token => $4, billing_timezone => 'UTC',
-             seconds_to_deadline => 19, may_call_out => $5, expected_month => null, seconds => 60
+             deadline => 19, may_call_out => $5, expected_month => null, seconds => 60
          )",
     )
     .bind(&subject.subscription_id)
@@ -325,9 +325,9 @@ async fn claim(
 
 async fn settle(connection: &mut PgConnection, attempt_id: Uuid, token: Uuid) {
     query(
-        "select state, own, billing_month, charged_at, kept_order, orphaned
+        "select state, \"order\", own, billing_month, charged_at, orphaned
          from settle_charge(
-             attempt_id => $1, token => $2, outcome => 'charged', upstream_status => 201::smallint, platform_order => '{}',
+             attempt_id => $1, token => $2, state => 'charged', upstream_status => 201::smallint, \"order\" => '{}',
              upstream_answer => null
          )",
     )

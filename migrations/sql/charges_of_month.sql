@@ -3,7 +3,7 @@ create function charges_of_month(
     month date,
     -- Attempts in these states, and of this subscription; any, if null.
     states text[],
-    of_subscription varchar,
+    of_subscription_id varchar,
     with_orphans boolean,
     -- Attempts after this position; from the first one on, if null.
     after_subscription varchar,
@@ -22,7 +22,7 @@ create function charges_of_month(
         settled_at timestamptz,
         upstream_status smallint,
         upstream_answer text,
-        platform_order text,
+        "order" text,
         late_order_at timestamptz,
         orphaned boolean,
         decided_by text,
@@ -41,16 +41,16 @@ create function charges_of_month(
     as $$
     #variable_conflict use_column
     declare
-        from_subscription constant varchar := coalesce(after_subscription, of_subscription, '');
+        from_subscription constant varchar := coalesce(after_subscription, of_subscription_id, '');
         -- No id is greater than 36 times the greatest character.
-        to_subscription constant varchar := coalesce(of_subscription, repeat(chr(1114111), 36));
+        to_subscription constant varchar := coalesce(of_subscription_id, repeat(chr(1114111), 36));
         bytes bigint := 0;
     begin
-        for id, subscription_id, request_id, state, claimed_at, settled_at, upstream_status, upstream_answer, platform_order,
+        for id, subscription_id, request_id, state, claimed_at, settled_at, upstream_status, upstream_answer, "order",
             late_order_at, orphaned, decided_by, decided_at, decided_because
         in
             select ledger.id, ledger.subscription_id, ledger.request_id, ledger.state, ledger.claimed_at, ledger.settled_at,
-                ledger.upstream_status, ledger.upstream_answer, ledger.platform_order, ledger.late_order_at, ledger.orphaned,
+                ledger.upstream_status, ledger.upstream_answer, ledger."order", ledger.late_order_at, ledger.orphaned,
                 ledger.decided_by, ledger.decided_at, ledger.decided_because
             from charge_ledger ledger
             where billing_month = month
@@ -68,7 +68,7 @@ create function charges_of_month(
         loop
             return next;
             exit when bytes > enough_bytes;
-            bytes := bytes + octet_length(concat(platform_order, upstream_answer, decided_because));
+            bytes := bytes + octet_length(concat("order", upstream_answer, decided_because));
         end loop;
     end
     $$;

@@ -1,9 +1,9 @@
--- How each month of a subscription stands, the newest first: its live attempt, else its latest one. There is no row if
--- there is no such subscription, or not of this customer, and one without a month if there is no attempt.
+-- The months of a subscription, the newest first, each by its live attempt, else its latest one. There is no row if there is
+-- no such subscription, or not of this customer, and one without a month if there is no attempt.
 create function charges_of_subscription(
-    of_subscription varchar,
-    -- Whose subscription it must be; anybody's, if null.
-    of_customer varchar
+    subscription_id varchar,
+    -- The subscription must be this customer's; anybody's, if null.
+    customer_id varchar
 )
     returns table (
         billing_month date,
@@ -27,11 +27,11 @@ create function charges_of_subscription(
         left join lateral (
             select distinct on (ledger.billing_month) ledger.*
             from charge_ledger ledger
-            where ledger.subscription_id = of_subscription and not ledger.orphaned
+            where ledger.subscription_id = charges_of_subscription.subscription_id and not ledger.orphaned
             order by ledger.billing_month desc, ledger.live desc, ledger.claimed_at desc, ledger.id desc
         ) month on true
-        where subscription.id = of_subscription
-            and (of_customer is null or subscription.customer_store_id = of_customer)
+        where subscription.id = charges_of_subscription.subscription_id
+            and (charges_of_subscription.customer_id is null or customer_store_id = charges_of_subscription.customer_id)
         order by month.billing_month desc;
     end
     $$;

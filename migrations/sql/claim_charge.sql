@@ -9,8 +9,9 @@ create function claim_charge(
     attempt_id uuid,
     token uuid,
     billing_timezone text,
-    seconds_to_deadline double precision,
-    -- Whether there is time to call out at all.
+    -- Of the attempt, in seconds from now.
+    deadline double precision,
+    -- False if there is too little time to call out.
     may_call_out boolean,
     -- The first day of the month that the caller means; any month, if null.
     expected_month date,
@@ -18,14 +19,15 @@ create function claim_charge(
     seconds double precision,
     out verdict text,
     -- The month's live attempt: the one that was claimed, or the one that decided the verdict.
-    out held_attempt_id uuid,
-    out held_request_id varchar,
+    out live_attempt_id uuid,
+    out live_request_id varchar,
     -- The call's month. Null if the request_id is only another subscription's.
     out billing_month date,
-    out customer_store_id varchar,
-    out store_sku integer,
+    -- Of an order: the live attempt's, else the subscription's.
+    out customer_id varchar,
+    out sku_id integer,
     out charged_at timestamptz,
-    out platform_order text,
+    out "order" text,
     out retry_after integer
 )
     language plpgsql
@@ -47,12 +49,13 @@ create function claim_charge(
         -- safety net.
         for round in 1..6 loop
             select
-                subject.*,
+                subject.id, subject.in_service,
                 used.*,
                 coalesce(used.own_month, this_month) as month,
                 live.id as live_id, live.request_id as live_request_id, live.state, live.token,
-                live.customer_store_id as live_customer, live.store_sku as live_sku,
-                live.settled_at, live.deadline, live.platform_order
+                live.settled_at, live.deadline, live."order",
+                -- A repeat sends what was sent before, even if the subscription or its club has changed.
+                coalesce(live.customer_id, subject.customer_id) as customer_id, coalesce(live.sku_id, subject.sku_id) as sku_id
             into facts
             from (
                 -- The months that this request_id was used for; it belongs to one subscription and month.
@@ -66,8 +69,8 @@ create function claim_charge(
             left join (
                 select
                     subscription.id,
-                    nullif(subscription.customer_store_id, '') as customer,
-                    club.store_sku as sku,
+                    nullif(subscription.customer_store_id, '') as customer_id,
+                    club.store_sku as sku_id,
                     -- Without any entry, a subscription or a club counts as in service.
                     coalesce(
                         (
@@ -111,7 +114,7 @@ create function claim_charge(
                 when facts.live_request_id <> claim_charge.request_id then 'outcome_unknown'
                 when facts.live_id is not null and not facts.in_service then 'undecidable'
                 when facts.live_id is null
-                    and (not facts.in_service or facts.customer is null or facts.sku is null) then 'not_chargeable'
+                    and (not facts.in_service or facts.customer_id is null or facts.sku_id is null) then 'not_chargeable'
                 when not may_call_out then 'no_time'
                 when facts.live_id is not null then 'take_over'
                 else 'open'
@@ -128,19 +131,19 @@ create function claim_charge(
                     possibly_sent = true,
                     token = claim_charge.token,
                     claimed_at = least(claimed_at, moment),
-                    deadline = moment + make_interval(secs => seconds_to_deadline),
+                    deadline = moment + make_interval(secs => claim_charge.deadline),
                     settled_at = null
                 where id = facts.live_id
                     and (attempt.state = 'unknown' or attempt.state = 'in_flight' and is_past_deadline(claimed_at, deadline));
             else
                 insert into charge_attempt (
-                    id, subscription_id, billing_month, request_id, customer_store_id, store_sku,
+                    id, subscription_id, billing_month, request_id, customer_id, sku_id,
                     state, token, claimed_at, deadline
                 )
                 values (
                     claim_charge.attempt_id, claim_charge.subscription_id, facts.month, claim_charge.request_id,
-                    facts.customer, facts.sku,
-                    'in_flight', claim_charge.token, moment, moment + make_interval(secs => seconds_to_deadline)
+                    facts.customer_id, facts.sku_id,
+                    'in_flight', claim_charge.token, moment, moment + make_interval(secs => claim_charge.deadline)
                 )
                 on conflict do nothing;
                 if not found then
@@ -156,13 +159,13 @@ create function claim_charge(
         if verdict in ('open', 'take_over') then
             verdict := 'in_progress';
         end if;
-        held_attempt_id := facts.live_id;
-        held_request_id := facts.live_request_id;
+        live_attempt_id := facts.live_id;
+        live_request_id := facts.live_request_id;
         billing_month := case verdict when 'request_id_reused' then facts.own_month else facts.month end;
-        customer_store_id := facts.live_customer;
-        store_sku := facts.live_sku;
+        customer_id := facts.customer_id;
+        sku_id := facts.sku_id;
         charged_at := facts.settled_at;
-        platform_order := facts.platform_order;
+        "order" := facts."order";
         retry_after := greatest(round(extract(epoch from facts.deadline - moment)), 1);
     end
     $$;

@@ -29,7 +29,7 @@ create function record_charge(
         if coalesce(trim(who), '') = '' then
             raise exception 'say who records it' using errcode = 'check_violation';
         end if;
-        select subscription.customer_store_id, club.store_sku into subject
+        select subscription.customer_store_id as customer_id, club.store_sku as sku_id into subject
         from subscription
         left join club on club.id = subscription.club_id
         where subscription.id = record_charge.subscription_id
@@ -66,12 +66,12 @@ create function record_charge(
         end if;
         if recorded.id is null then
             insert into charge_attempt (
-                id, subscription_id, billing_month, request_id, customer_store_id, store_sku,
+                id, subscription_id, billing_month, request_id, customer_id, sku_id,
                 state, token, claimed_at, deadline, settled_at, decided_by, decided_at, decided_because
             )
             values (
                 gen_random_uuid(), record_charge.subscription_id, (month || '-01')::date, record_charge.request_id,
-                coalesce(subject.customer_store_id, ''), coalesce(subject.store_sku, 0),
+                coalesce(subject.customer_id, ''), coalesce(subject.sku_id, 0),
                 'charged', gen_random_uuid(), moment, moment, moment, who, moment, 'the platform has the order'
             )
             returning * into recorded;

@@ -2,18 +2,17 @@
 create function settle_charge(
     attempt_id uuid,
     token uuid,
-    -- charged, rejected, not_sent or unknown
-    outcome text,
+    -- In: by the platform's answer, charged, rejected, not_sent or unknown. Out: as the attempt stands now.
+    inout state text,
     upstream_status smallint,
-    platform_order text,
-    -- What the platform said when it refused.
+    -- The platform's answer to an accepted order. Out: the one that is recorded.
+    inout "order" text,
+    -- The platform's answer to a refused order.
     upstream_answer text,
-    out state text,
-    -- Whether this call brought it there.
+    -- True if this call brought it to that state.
     out own boolean,
     out billing_month date,
     out charged_at timestamptz,
-    out kept_order text,
     out orphaned boolean
 )
     language plpgsql
@@ -29,7 +28,7 @@ create function settle_charge(
         settled charge_attempt;
     begin
         perform lock_month(attempt_id);
-        if outcome = 'charged' then
+        if state = 'charged' then
             -- Money has moved, so this is recorded whichever call holds the attempt, even if a person has decided otherwise.
             begin
                 update charge_attempt attempt
@@ -40,7 +39,7 @@ create function settle_charge(
                         when attempt.state = 'charged' then attempt.upstream_status else settle_charge.upstream_status
                     end,
                     upstream_answer = null,
-                    platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
+                    "order" = coalesce(attempt."order", settle_charge."order")
                 where id = attempt_id
                 returning * into settled;
             exception
@@ -49,7 +48,7 @@ create function settle_charge(
                     update charge_attempt attempt
                     set late_order_at = coalesce(late_order_at, moment),
                         upstream_status = settle_charge.upstream_status,
-                        platform_order = coalesce(attempt.platform_order, settle_charge.platform_order)
+                        "order" = coalesce(attempt."order", settle_charge."order")
                     where id = attempt_id
                     returning * into settled;
             end;
@@ -58,8 +57,10 @@ create function settle_charge(
             -- unknown; so does an attempt that is past its deadline.
             update charge_attempt attempt
             set state = case
-                    when outcome in ('rejected', 'not_sent') and (possibly_sent or is_past_deadline(claimed_at, deadline)) then 'unknown'
-                    else outcome
+                    when settle_charge.state in ('rejected', 'not_sent')
+                        and (possibly_sent or is_past_deadline(claimed_at, deadline))
+                        then 'unknown'
+                    else settle_charge.state
                 end,
                 settled_at = moment,
                 upstream_status = settle_charge.upstream_status,
@@ -77,7 +78,7 @@ create function settle_charge(
         own := settled.token = settle_charge.token;
         billing_month := settled.billing_month;
         charged_at := settled.settled_at;
-        kept_order := settled.platform_order;
+        "order" := settled."order";
         orphaned := (select ledger.orphaned from charge_ledger ledger where id = attempt_id);
     end
     $$;

@@ -14,7 +14,7 @@ create function status_at(timeline subscription_status_history[], moment timesta
 -- entries by hand say something else already, they do so afterwards, too.
 create function status_corrections(
     history subscription_status_history[],
-    -- What the change records: its entry, and the automatic return.
+    -- The rows of the change: its entry, and the automatic return.
     change subscription_status_history[],
     billing_timezone text
 ) returns subscription_status_history[]

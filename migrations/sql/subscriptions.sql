@@ -2,7 +2,7 @@
 -- by create_date and id. Both together find the subscription if it is that customer's.
 create function subscriptions(
     subscription_id varchar,
-    customer_id varchar,
+    of_customer_id varchar,
     -- The page begins after this position. If after_id is null, it begins with the first one.
     after_create_date timestamp,
     after_id varchar,
@@ -14,7 +14,7 @@ create function subscriptions(
     returns table (
         id varchar,
         club_id integer,
-        customer_store_id varchar,
+        customer_id varchar,
         create_date timestamp,
         -- Null, as is its date, if no entry is in effect.
         status_id integer,
@@ -40,7 +40,7 @@ create function subscriptions(
         if subscriptions.subscription_id is null then
             ids := array(
                 select id from subscription
-                where customer_store_id = subscriptions.customer_id
+                where customer_store_id = of_customer_id
                     and (
                         after_id is null
                         or (coalesce(iso_moment(create_date), '-infinity'), id collate "C")
@@ -65,7 +65,7 @@ create function subscriptions(
                         limit 100
                     ) scheduled
                 )
-            into club_id, customer_store_id, create_date, status_id, effect_date, last_date
+            into club_id, customer_id, create_date, status_id, effect_date, last_date
             from subscription
             left join lateral (
                 select status_id, effect_date from subscription_status
@@ -73,7 +73,7 @@ create function subscriptions(
                 limit 1
             ) current on true
             where subscription.id = subscriptions.id
-                and (subscriptions.customer_id is null or customer_store_id = subscriptions.customer_id);
+                and (of_customer_id is null or customer_store_id = of_customer_id);
             continue when not found;
             next_status_id := null;
             next_effect_date := null;

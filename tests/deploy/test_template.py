@@ -14,7 +14,7 @@ from processes import ROOT
 # Seconds.
 GATEWAY_TIMEOUT = 29
 LONGEST_CALL_OUT = 20
-TO_SETTLE = 4
+SETTLE_TIME = 4
 EACH_FUNCTION = pytest.mark.parametrize("name", FUNCTIONS)
 
 
@@ -44,7 +44,7 @@ def test_a_function_runs_as_it_should(name: str, package: Package) -> None:
 
 
 def test_charge_has_time_to_settle(package: Package) -> None:
-    assert package.function("charge")["Timeout"] >= LONGEST_CALL_OUT + TO_SETTLE + 2
+    assert package.function("charge")["Timeout"] >= LONGEST_CALL_OUT + SETTLE_TIME + 2
 
 
 def test_eligible_has_memory_for_its_longest_answer(package: Package) -> None:

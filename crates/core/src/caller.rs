@@ -1,16 +1,9 @@
-//! Who calls a function that is for customers.
+//! The caller of a function that is for customers.
 
-use chrono_tz::Tz;
 use lambda_http::{Request, RequestExt};
 use serde_json::Value;
 
-use crate::{
-    Error,
-    config::{ConfigError, Settings},
-    database::Database,
-    lambda::State,
-    model::CustomerId,
-};
+use crate::{Error, config::Settings, model::CustomerId};
 
 /// For whom a call acts.
 pub enum Caller {
@@ -35,33 +28,17 @@ impl Caller {
     }
 }
 
-/// What a function for customers keeps.
-pub struct CustomerApi {
-    pub database: Database,
-    /// In which the billing month begins.
-    pub timezone: Tz,
-    /// The claim that names the customer, if the gateway authenticates customers.
-    claim: Option<String>,
-}
+/// The claim that names the customer, if the gateway authenticates customers.
+pub struct CustomerClaim(Option<String>);
 
-impl State for CustomerApi {
-    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self {
-            database: Database::from_settings(settings)?,
-            timezone: settings.billing_timezone()?,
-            claim: settings.customer_claim(),
-        })
+impl CustomerClaim {
+    pub(crate) fn from_settings(settings: &Settings) -> Self {
+        Self(settings.customer_claim())
     }
 
-    async fn warm(&self) {
-        self.database.warm().await;
-    }
-}
-
-impl CustomerApi {
     /// A stage with a claim never takes a call without it for anyone's.
     pub fn caller(&self, request: &Request) -> Result<Caller, Error> {
-        let Some(name) = &self.claim else { return Ok(Caller::Anyone) };
+        let Some(name) = &self.0 else { return Ok(Caller::Anyone) };
         claim(request, name)
             .and_then(|customer| CustomerId::try_from(customer.to_owned()).ok())
             .map(Caller::Customer)

@@ -34,15 +34,15 @@ impl Budget {
         Self { stopwatch: Stopwatch::start(), total }
     }
 
-    /// What is left to work until Lambda's `deadline`, in milliseconds since the epoch. Some time is kept to answer.
+    /// The time to work until Lambda's `deadline`, in milliseconds since the epoch. Some time is kept to answer.
     /// `cargo lambda watch` gives a duration instead: as an instant, it would be minutes after the epoch.
     pub fn until_lambda_deadline(deadline: u64) -> Self {
-        const TO_ANSWER: Duration = Duration::from_millis(300);
+        const ANSWER_TIME: Duration = Duration::from_millis(300);
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         let deadline = Duration::from_millis(deadline);
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let left = if deadline < A_YEAR { deadline } else { deadline.saturating_sub(now) };
-        Self::new(left.saturating_sub(TO_ANSWER))
+        Self::new(left.saturating_sub(ANSWER_TIME))
     }
 
     pub fn left(&self) -> Duration {

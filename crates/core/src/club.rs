@@ -19,7 +19,7 @@ pub struct Club {
 impl Club {
     /// The clubs that take subscriptions, by their ids.
     pub async fn active(database: &Database, time: Budget) -> Result<Vec<Self>, Error> {
-        database.ask(&ActiveClubs, time).await
+        database.fetch(&ActiveClubs, time).await
     }
 }
 
@@ -28,7 +28,7 @@ struct ActiveClubs;
 impl Query for ActiveClubs {
     type Answer = Vec<Club>;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Self::Answer> {
         sqlx::query_as!(Club, r#"select id as "id!", name, store_sku from active_clubs()"#).fetch_all(connection).await
     }
 }

@@ -107,7 +107,7 @@ struct CustomersBlock {
     claim: Option<String>,
 }
 
-/// How to reach the database.
+/// The database's address, and its password.
 pub struct DatabaseSettings {
     pub options: PgConnectOptions,
     /// Where the password is kept, unless it is in the options.
@@ -116,7 +116,7 @@ pub struct DatabaseSettings {
     pub idle_timeout: Option<Duration>,
 }
 
-/// How to reach the shop's e-commerce platform.
+/// The e-commerce platform's address, and its key and secret.
 pub struct EcommerceSettings {
     pub base_url: Url,
     pub api_key: Secret,

@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    /// What a problem adds to its code. A `retry_after` says that repeating the call can help.
+    /// The fields that a problem has besides its code. A `retry_after` says that repeating the call can help.
     pub fn extra(&self) -> Extra<'_> {
         let mut extra = Extra::default();
         let after = |seconds: &Option<u64>| Some(seconds.unwrap_or(RETRY_AFTER).clamp(1, LONGEST_RETRY_AFTER));
@@ -163,7 +163,7 @@ pub struct Extra<'a> {
     /// The status of the platform's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
-    /// What the platform said: its JSON, or its text.
+    /// The platform's JSON, or its text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_answer: Option<&'a Value>,
 }

@@ -18,7 +18,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Error, clock::Budget, error::Extra};
+use crate::{Error, clock::Budget, error::Extra, page::Page};
 
 pub type Reply = Response<Body>;
 
@@ -30,7 +30,10 @@ pub fn path(request: &Request, template: &str, name: &str) -> Result<String, Err
     let value = match request.path_parameters().first(name) {
         Some(value) => value.to_owned(),
         // No route of a gateway matched: the call came through a function URL.
-        None => from_raw_path(request.raw_http_path(), template, name)?,
+        None => parameters(request.raw_http_path(), template)
+            .and_then(|parameters| parameters.into_iter().find(|(parameter, _)| *parameter == name))
+            .map(|(_, value)| value.to_owned())
+            .ok_or_else(|| Error::invalid(format!("the path must be {template}")))?,
     };
     if gateway_decodes(request) {
         return Ok(value);
@@ -52,20 +55,20 @@ fn gateway_decodes(request: &Request) -> bool {
     }
 }
 
-/// Matches from the end, because a stage or a base path may come first.
-fn from_raw_path(path: &str, template: &str, name: &str) -> Result<String, Error> {
-    let mut found = None;
+/// The names and values of a path's parameters, if it fits the template. Matches from the end, because a stage or a base
+/// path may come first.
+fn parameters<'a>(path: &'a str, template: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+    let mut found = Vec::new();
     let mut segments = path.trim_end_matches('/').rsplit('/');
     for part in template.rsplit('/').filter(|part| !part.is_empty()) {
-        let segment = segments.next().unwrap_or_default();
+        let segment = segments.next().filter(|segment| !segment.is_empty())?;
         match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
-            Some(parameter) if parameter == name => found = Some(segment.to_owned()),
-            Some(_) => {}
+            Some(name) => found.push((name, segment)),
             None if part == segment => {}
-            None => return Err(Error::invalid(format!("the path must be {template}"))),
+            None => return None,
         }
     }
-    found.ok_or_else(|| Error::Internal(format!("{template} has no {name}").into()))
+    Some(found)
 }
 
 /// The route that the call took: the gateway says so, or it is the first whose template fits the path.
@@ -82,16 +85,9 @@ pub fn route<R: Copy>(request: &Request, routes: &[(&str, R)]) -> Result<R, Erro
     let by_gateway =
         matched.and_then(|matched| routes.iter().find(|(template, _)| matched.trim_end_matches('/') == *template));
     by_gateway
-        .or_else(|| routes.iter().find(|(template, _)| fits(path, template)))
+        .or_else(|| routes.iter().find(|(template, _)| parameters(path, template).is_some()))
         .map(|(_, route)| *route)
         .ok_or_else(|| Error::invalid("the path is none of this function's"))
-}
-
-fn fits(path: &str, template: &str) -> bool {
-    let mut segments = path.trim_end_matches('/').rsplit('/');
-    template.rsplit('/').filter(|part| !part.is_empty()).all(|part| {
-        segments.next().is_some_and(|segment| part == segment || part.starts_with('{') && !segment.is_empty())
-    })
 }
 
 /// A path of the API relative to the request's, so it works under any stage or base path. `template` is the request's.
@@ -231,8 +227,8 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Reply, Error> {
     Ok(answer(status, "application/json", body))
 }
 
-/// A page that is already JSON. `next` has the parameters of the next one.
-pub fn page(json: String, next: Option<&[(&str, String)]>) -> Result<Reply, Error> {
+/// A page, with a link to the next one.
+pub fn page(Page { json, next }: Page) -> Result<Reply, Error> {
     let reply = answer(StatusCode::OK, "application/json", json);
     let Some(next) = next else { return Ok(reply) };
     let query: Vec<_> =

@@ -1,4 +1,4 @@
-//! What the functions share.
+//! The code that the functions share.
 //!
 //! A function's `main` is [`lambda::run`] of its handler, or [`lambda::run_scheduled`] if a schedule calls it. A
 //! handler parses with [`http`] and [`model`], acts through [`subscription`] or [`charge`], and replies with [`http`].

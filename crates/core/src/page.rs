@@ -8,33 +8,39 @@ use crate::Error;
 /// count double. Some room is left for headers.
 pub(crate) const LARGEST_BODY: usize = 6 * 1024 * 1024 - 8 * 1024;
 
-/// The items that fit, as a JSON array, and the last of them if more remain.
-pub(crate) struct Page<T> {
+/// A page of a list, as it is answered.
+pub struct Page {
     pub json: String,
-    pub last: Option<T>,
+    /// Of the next page, if more remain.
+    pub next: Option<Parameters>,
 }
 
-impl<T: Serialize> Page<T> {
-    /// Takes at most this number of items, and of bytes in a function's answer, but always the first item.
-    pub fn of(items: impl IntoIterator<Item = T>, most_items: Option<u32>, most_bytes: usize) -> Result<Self, Error> {
-        let mut json = vec![b'['];
-        let mut size = "[],".len();
-        let mut last = None;
-        for (count, item) in (0..).zip(items) {
-            let before = json.len();
-            if last.is_some() {
-                json.push(b',');
-            }
-            serde_json::to_writer(&mut json, &item).map_err(|error| Error::Internal(error.into()))?;
-            size += size_in_answer(&json[before..]);
-            if last.is_some() && (most_items == Some(count) || size > most_bytes) {
-                json.truncate(before);
-                return Ok(Self { json: closed(json)?, last });
-            }
-            last = Some(item);
+pub type Parameters = Vec<(&'static str, String)>;
+
+/// The items that fit, as a JSON array, and the last of them if more remain: at most this number of items, and of bytes in
+/// a function's answer, but always the first item.
+pub(crate) fn fit<T: Serialize>(
+    items: impl IntoIterator<Item = T>,
+    most_items: Option<u32>,
+    most_bytes: usize,
+) -> Result<(String, Option<T>), Error> {
+    let mut json = vec![b'['];
+    let mut size = "[],".len();
+    let mut last = None;
+    for (count, item) in (0..).zip(items) {
+        let before = json.len();
+        if last.is_some() {
+            json.push(b',');
         }
-        Ok(Self { json: closed(json)?, last: None })
+        serde_json::to_writer(&mut json, &item).map_err(|error| Error::Internal(error.into()))?;
+        size += size_in_answer(&json[before..]);
+        if last.is_some() && (most_items == Some(count) || size > most_bytes) {
+            json.truncate(before);
+            return Ok((closed(json)?, last));
+        }
+        last = Some(item);
     }
+    Ok((closed(json)?, None))
 }
 
 /// The bytes that this JSON takes in a function's answer, where it is a JSON string.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    caller::{Caller, CustomerApi},
+    caller::Caller,
     charge::{ChargeState, LONGEST_PAGE, MonthPage, MonthlyCharge, Position},
     club::Club,
     http::{self, Reply},
     lambda,
     model::{BillingMonth, CustomerId, SubscriptionId},
-    subscription::{self, CustomerPage, Subscription},
+    subscription::{self, CustomerPage, LookupState, Subscription},
 };
 use lambda_http::{
     Request,
@@ -30,6 +30,7 @@ enum Route {
 
 const SUBSCRIPTION_CHARGES: &str = "/subscription/{id}/charge";
 const SUBSCRIPTION: &str = "/subscription/{id}";
+// The first that fits a path counts, and `/charge` fits the end of a longer one.
 const ROUTES: [(&str, Route); 5] = [
     (SUBSCRIPTION_CHARGES, Route::SubscriptionCharges),
     (SUBSCRIPTION, Route::Subscription),
@@ -43,36 +44,32 @@ async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(lookup).await
 }
 
-async fn lookup(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
+async fn lookup(state: Arc<LookupState>, request: Request) -> Result<Reply, Error> {
     let time = http::time_left(&request);
     match http::route(&request, &ROUTES)? {
         Route::SubscriptionCharges => {
-            let caller = api.caller(&request)?;
+            let caller = state.customer_claim.caller(&request)?;
             let id = SubscriptionId::parse(&http::path(&request, SUBSCRIPTION_CHARGES, "id")?)?;
-            answer(&MonthlyCharge::all(&id, &caller, &api.database, time).await?, "no-store")
+            answer(&MonthlyCharge::all(&id, &caller, &state.database, time).await?, "no-store")
         }
         Route::Subscription => {
-            let caller = api.caller(&request)?;
+            let caller = state.customer_claim.caller(&request)?;
             let id = SubscriptionId::parse(&http::path(&request, SUBSCRIPTION, "id")?)?;
-            answer(&Subscription::find(&id, &caller, &api.database, time).await?, "no-store")
+            answer(&Subscription::find(&id, &caller, &state.database, time).await?, "no-store")
         }
         Route::Subscriptions => {
-            let page = customer_page(&request, api.caller(&request)?)?;
-            let found = page.read(&api.database, time).await?;
-            let next = found.next_after.map(|after| {
-                let asked = ["customer_id", "limit"].map(|name| http::query(&request, name).map(|value| (name, value)));
-                asked.into_iter().flatten().chain([("after", after.to_string())]).collect::<Vec<_>>()
-            });
-            http::with_header(http::page(found.json, next.as_deref())?, CACHE_CONTROL, "no-store")
+            let page = customer_page(&request, state.customer_claim.caller(&request)?)?;
+            let page = page.read(&state.database, time).await?;
+            http::with_header(http::page(page)?, CACHE_CONTROL, "no-store")
         }
         Route::Clubs => {
-            api.caller(&request)?;
-            answer(&Club::active(&api.database, time).await?, "max-age=60")
+            state.customer_claim.caller(&request)?;
+            answer(&Club::active(&state.database, time).await?, "max-age=60")
         }
         // The operators', who are no customers.
         Route::Charges => {
-            let charges = month_page(&request)?.read(&api.database, api.timezone, time).await?;
-            http::with_header(http::page(charges.json, charges.next.as_deref())?, CACHE_CONTROL, "no-store")
+            let page = month_page(&request)?.read(&state.database, state.timezone, time).await?;
+            http::with_header(http::page(page)?, CACHE_CONTROL, "no-store")
         }
     }
 }
@@ -90,23 +87,12 @@ fn month_page(request: &Request) -> Result<MonthPage, Error> {
 }
 
 fn customer_page(request: &Request, caller: Caller) -> Result<CustomerPage, Error> {
-    Ok(CustomerPage {
-        customer: customer(caller, http::query(request, "customer_id"))?,
-        limit: http::limit(request, CustomerPage::LONGEST)?,
-        after: http::query(request, "after").as_deref().map(subscription::Position::parse).transpose()?,
-    })
-}
-
-/// Whose subscriptions are asked for: the caller's, if it is a customer.
-fn customer(caller: Caller, asked: Option<String>) -> Result<CustomerId, Error> {
-    let asked = asked.map(CustomerId::try_from).transpose()?;
-    if let Some(asked) = &asked {
-        caller.may_act_for(asked)?;
-    }
-    match caller {
-        Caller::Customer(customer) => Ok(customer),
-        Caller::Anyone => asked.ok_or_else(|| Error::invalid("customer_id is missing")),
-    }
+    CustomerPage::new(
+        caller,
+        http::query(request, "customer_id").map(CustomerId::try_from).transpose()?,
+        http::limit(request, CustomerPage::LONGEST)?,
+        http::query(request, "after").as_deref().map(subscription::Position::parse).transpose()?,
+    )
 }
 
 fn answer(found: &impl Serialize, cache_control: &str) -> Result<Reply, Error> {

@@ -6,11 +6,11 @@ use club_core::{
     Error,
     http::{self, Reply},
     lambda,
-    model::{BillingMonth, Days, Details, Moment, Status, SubscriptionId, When},
+    model::{BillingMonth, Days, Details, Status, SubscriptionId, When},
     subscription::{PauseEnd, StatusChange, StatusState},
 };
 use lambda_http::{Request, http::StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
@@ -46,22 +46,13 @@ impl Body {
     }
 }
 
-#[derive(Serialize)]
-struct Changed<'a> {
-    subscription_id: &'a SubscriptionId,
-    status_id: i32,
-    effect_date: Moment,
-    details: Option<&'a str>,
-    automatic_return: Option<Moment>,
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(change_status).await
 }
 
 async fn change_status(state: Arc<StatusState>, request: Request) -> Result<Reply, Error> {
-    let caller = state.api.caller(&request)?;
+    let caller = state.customer_claim.caller(&request)?;
     let subscription_id = SubscriptionId::parse(&http::path(&request, "/subscription/{id}/status", "id")?)?;
     let body: Body = http::body(&request)?;
 
@@ -70,16 +61,7 @@ async fn change_status(state: Arc<StatusState>, request: Request) -> Result<Repl
     change.end = body.end()?;
     change.effect_date = body.effect_date;
     change.details = body.details;
-    let recorded = change.record(&state.api.database, http::time_left(&request)).await?;
+    let recorded = change.record(&state.database, http::time_left(&request)).await?;
 
-    http::json(
-        StatusCode::OK,
-        &Changed {
-            subscription_id: &change.subscription_id,
-            status_id: change.status.id(),
-            effect_date: recorded.effect_date,
-            details: change.details.as_ref().map(Details::as_str),
-            automatic_return: recorded.automatic_return,
-        },
-    )
+    http::json(StatusCode::OK, &recorded)
 }

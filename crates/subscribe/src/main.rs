@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use club_core::{
     Error,
-    caller::CustomerApi,
     http::{self, Reply},
     lambda,
-    model::{ClubId, CustomerId, Moment, Status},
-    subscription::NewSubscription,
+    model::{ClubId, CustomerId},
+    subscription::{NewSubscription, SubscribeState},
 };
 use lambda_http::{
     Request,
     http::{StatusCode, header::LOCATION},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 const PATH: &str = "/club/{id}/subscribe";
 
@@ -23,38 +22,20 @@ struct Body {
     customer_id: CustomerId,
 }
 
-#[derive(Serialize)]
-struct Subscribed<'a> {
-    id: String,
-    club_id: ClubId,
-    customer_id: &'a CustomerId,
-    status_id: i32,
-    create_date: Moment,
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     lambda::run(subscribe).await
 }
 
-async fn subscribe(api: Arc<CustomerApi>, request: Request) -> Result<Reply, Error> {
-    let caller = api.caller(&request)?;
+async fn subscribe(state: Arc<SubscribeState>, request: Request) -> Result<Reply, Error> {
+    let caller = state.customer_claim.caller(&request)?;
     let club_id = ClubId::parse(&http::path(&request, PATH, "id")?)?;
     let Body { customer_id } = http::body(&request)?;
 
     let new = NewSubscription::new(caller, club_id, customer_id)?;
-    let create_date = new.subscribe(&api.database, http::time_left(&request)).await?;
+    let subscribed = new.subscribe(&state.database, http::time_left(&request)).await?;
 
-    let reply = http::json(
-        StatusCode::CREATED,
-        &Subscribed {
-            id: new.id().to_string(),
-            club_id,
-            customer_id: &new.customer_id,
-            status_id: Status::Active.id(),
-            create_date,
-        },
-    )?;
-    let location = http::relative(&request, PATH, &format!("subscription/{}", new.id()));
+    let reply = http::json(StatusCode::CREATED, &subscribed)?;
+    let location = http::relative(&request, PATH, &format!("subscription/{}", subscribed.id));
     http::with_header(reply, LOCATION, &location)
 }

@@ -171,7 +171,7 @@ async fn without_a_database_at_the_settlement_the_outcome_is_unknown() {
     scene.api.platform.release();
     charge.await.unwrap().refuses(504, "charge_outcome_unknown");
     scene.wire.come_up();
-    eventually("it is logged", async || scene.environment.log().contains("not_recorded")).await;
+    eventually("it is logged", async || scene.environment.log().contains("charge not settled")).await;
     scene.ends_well_later().await;
 }
 

@@ -14,8 +14,8 @@ fn attempt(number: &str, state: &str) -> Attempt {
         subscription_id: "s".to_owned(),
         billing_month: "2026-11-01".to_owned(),
         request_id: number.to_owned(),
-        customer_store_id: "c".to_owned(),
-        store_sku: 1,
+        customer_id: "c".to_owned(),
+        sku_id: 1,
         state: state.to_owned(),
         decided_by: None,
         orphaned: false,
@@ -65,7 +65,7 @@ impl ProtocolCall {
 
     async fn claim(&mut self, api: &Api) -> String {
         let (verdict, attempt): (String, Option<Uuid>) = sqlx::query_as(
-            "select verdict, held_attempt_id from claim_charge('s', $1, $2, $3, 'UTC', 5, true, null, 60)",
+            "select verdict, live_attempt_id from claim_charge('s', $1, $2, $3, 'UTC', 5, true, null, 60)",
         )
         .bind(self.number)
         .bind(Uuid::new_v4())
@@ -98,7 +98,7 @@ impl ProtocolCall {
     }
 }
 
-/// Parts of `settle_charge()`, each with its replacement.
+/// Parts of `settle_charge()`, each with its replacement. Where the function changes, the parts change here.
 type Breakage<'a> = &'a [(&'a str, &'a str)];
 
 async fn world(breakage: Breakage<'_>) -> Api {
@@ -106,7 +106,7 @@ async fn world(breakage: Breakage<'_>) -> Api {
     api.run("insert into club values (7, 'c', 1); insert into subscription values ('s', 7, 'c')").await;
     for (part, by) in breakage {
         let source: String = api.ask("select pg_get_functiondef('settle_charge'::regproc)").await;
-        assert!(source.contains(part), "the function has changed: {part}");
+        assert!(source.contains(part), "{part}\nis not in migrations/sql/settle_charge.sql: correct it in {}", file!());
         api.run(&source.replace(part, by)).await;
     }
     api

@@ -164,7 +164,7 @@ async fn a_success_after_a_decision_holds_its_month() {
         assert_eq!((answer.status, &answer.body["already_charged"]), (200, &json!(false)), "{outcome}");
         let kept: bool = api
             .ask(
-                "select state = 'charged' and late_order_at is null and platform_order is not null
+                "select state = 'charged' and late_order_at is null and \"order\" is not null
                     and decided_by = session_user
                  from charge_attempt",
             )
@@ -195,7 +195,7 @@ async fn a_success_after_a_decision_and_another_charge_is_recorded_and_logged_as
         answer.refuses(504, "charge_outcome_unknown");
         let recorded: bool = api
             .ask(
-                "select state = 'not_sent' and late_order_at is not null and platform_order is not null
+                "select state = 'not_sent' and late_order_at is not null and \"order\" is not null
                  from charge_attempt where decided_by is not null",
             )
             .await;
@@ -327,12 +327,12 @@ async fn every_attempt_logs_its_outcome_once() {
         let events = || -> Vec<serde_json::Value> {
             let log = environment.log();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            lines.filter(|line| line["message"] == "charge outcome" && line["charge.request_id"] == number).collect()
+            lines.filter(|line| line["message"] == "charge settled" && line["charge.request_id"] == number).collect()
         };
         eventually("it is logged", async || !events().is_empty()).await;
         let events = events();
         assert_eq!(
-            (events.len(), &events[0]["charge.outcome"], &events[0]["level"]),
+            (events.len(), &events[0]["charge.state"], &events[0]["level"]),
             (1, &json!(outcome), &json!(level))
         );
         assert_eq!(environment.call(&Call::charge(&subscription, number)).await.status, 200);

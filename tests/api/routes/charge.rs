@@ -321,7 +321,7 @@ async fn the_platforms_json_is_passed_on_unchanged() {
     let environment = api.environment("charge").await;
     let charge = Call::charge(&subscription, "o").event();
     environment.invoke(charge, Duration::from_secs(29)).await;
-    assert_eq!(api.ask::<String>("select platform_order from charge_attempt").await, body);
+    assert_eq!(api.ask::<String>("select \"order\" from charge_attempt").await, body);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn insert(api: &Api, attempts: &[(&str, &str, &str, &str, &str)]) {
     for (subscription, month, request_id, state, claimed_at) in attempts {
         api.run(&format!(
             "insert into charge_attempt (
-                 id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, token, claimed_at,
+                 id, subscription_id, billing_month, request_id, customer_id, sku_id, state, token, claimed_at,
                  deadline, settled_at
              )
              select gen_random_uuid(), '{subscription}', '{month}-01', '{request_id}', 'c', 1, '{state}',
@@ -210,8 +210,8 @@ async fn a_page_ends_before_it_is_too_large() {
         api.run("truncate charge_attempt").await;
         api.run(&format!(
             "insert into charge_attempt (
-                 id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, token, claimed_at, deadline,
-                 settled_at, platform_order
+                 id, subscription_id, billing_month, request_id, customer_id, sku_id, state, token, claimed_at, deadline,
+                 settled_at, \"order\"
              )
              select gen_random_uuid(), 's' || n, '2026-11-01', 'r' || n, 'c', 1, 'charged', gen_random_uuid(), billing_now(),
                  billing_now(), billing_now(), {order}

@@ -161,7 +161,7 @@ async fn wrong_statistics_make_no_plan_quadratic() {
 fn charges(subscriptions: usize) -> String {
     format!(
         "insert into charge_attempt (
-             id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, token, claimed_at, deadline
+             id, subscription_id, billing_month, request_id, customer_id, sku_id, state, token, claimed_at, deadline
          )
          select md5(n || month || place)::uuid, md5(n::text), month::date, month || place || n, 'c', 1, state,
              gen_random_uuid(), now(), now()

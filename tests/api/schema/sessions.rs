@@ -138,11 +138,10 @@ async fn no_statement_of_a_function_leaves_state_in_its_session() {
         let largest = messages.iter().map(|message| message.size).max().unwrap_or_default();
         report(&format!("sessions: {function} said {} messages, the largest of {largest} bytes", messages.len()));
     }
-    let orders: Vec<Option<String>> =
-        sqlx::query_scalar("select platform_order from charge_attempt order by request_id")
-            .fetch_all(&api.sql)
-            .await
-            .unwrap();
+    let orders: Vec<Option<String>> = sqlx::query_scalar("select \"order\" from charge_attempt order by request_id")
+        .fetch_all(&api.sql)
+        .await
+        .unwrap();
     assert!(
         orders[0].as_ref().is_some_and(|order| order.len() > 12_000) && orders[1].is_none(),
         "an order that is too large is not kept"

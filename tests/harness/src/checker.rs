@@ -11,8 +11,8 @@ pub struct Attempt {
     pub subscription_id: String,
     pub billing_month: String,
     pub request_id: String,
-    pub customer_store_id: String,
-    pub store_sku: i64,
+    pub customer_id: String,
+    pub sku_id: i64,
     /// The current state.
     pub state: String,
     pub decided_by: Option<String>,
@@ -46,7 +46,7 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     for order in received {
         let recorded = of_number(&order.request_id)
             .into_iter()
-            .any(|attempt| (&attempt.customer_store_id, attempt.store_sku) == (&order.customer_id, order.sku_id));
+            .any(|attempt| (&attempt.customer_id, attempt.sku_id) == (&order.customer_id, order.sku_id));
         if !recorded {
             found.push(format!("no attempt is recorded for {order:?}"));
         }

@@ -24,9 +24,9 @@ const CLUBS: &str = "
     insert into club (id, name, store_sku) values (1, 'active', 22), (2, 'closed', 22), (3, 'inactive', 22), (4, 'active', null);
     insert into club_status_history (id, club_id, club_status_id, effect_date, create_date)
         select 'of-' || id, id, case id when 4 then 1 else id end, '2020-01-01', '2020-01-01' from club;
-    create function try_to_resolve(attempt_id uuid, outcome text) returns text language plpgsql as $$
+    create function try_to_resolve(attempt_id uuid, state text) returns text language plpgsql as $$
     begin
-        return (resolve_charge(attempt_id, outcome, 'found out', 'somebody')).state;
+        return (resolve_charge(attempt_id, state, 'found out', 'somebody')).state;
     exception when check_violation then
         return null;
     end
@@ -120,28 +120,28 @@ const ORPHANS: &str = "
     select id from jsonb_to_recordset($1::jsonb) as given(id uuid, orphaned boolean) where orphaned
     returning 0::bigint, 'null'";
 
-const ATTEMPTS: &str = "
+const ATTEMPTS: &str = r#"
     insert into charge_attempt (
-        id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, possibly_sent, token,
-        claimed_at, deadline, settled_at, upstream_status, platform_order, upstream_answer, late_order_at, orphaned_at
+        id, subscription_id, billing_month, request_id, customer_id, sku_id, state, possibly_sent, token,
+        claimed_at, deadline, settled_at, upstream_status, "order", upstream_answer, late_order_at, orphaned_at
     )
-    select id, subscription_id, billing_month, request_id, customer_store_id, store_sku, state, possibly_sent, token,
+    select id, subscription_id, billing_month, request_id, customer_id, sku_id, state, possibly_sent, token,
         billing_now() + make_interval(secs => claimed_at), billing_now() + make_interval(secs => deadline),
-        billing_now() + make_interval(secs => settled_at), upstream_status, platform_order, upstream_answer,
+        billing_now() + make_interval(secs => settled_at), upstream_status, "order", upstream_answer,
         billing_now() + make_interval(secs => late_order_at), billing_now() + make_interval(secs => orphaned_at)
     from jsonb_to_recordset($1::jsonb) as given(
-        id uuid, subscription_id text, billing_month date, request_id text, customer_store_id text, store_sku integer,
+        id uuid, subscription_id text, billing_month date, request_id text, customer_id text, sku_id integer,
         state text, possibly_sent boolean, token uuid, claimed_at integer, deadline integer, settled_at integer,
-        upstream_status smallint, platform_order text, upstream_answer text, late_order_at integer, orphaned_at integer
+        upstream_status smallint, "order" text, upstream_answer text, late_order_at integer, orphaned_at integer
     )
-    returning 0::bigint, 'null'";
+    returning 0::bigint, 'null'"#;
 
-const CLAIM: &str = "
+const CLAIM: &str = r#"
     select number, jsonb_build_object(
-        'verdict', verdict, 'held', held_attempt_id, 'request_id', held_request_id, 'billing_month', billing_month,
-        'customer_store_id', customer_store_id, 'store_sku', store_sku,
+        'verdict', verdict, 'live_attempt_id', live_attempt_id, 'live_request_id', live_request_id,
+        'billing_month', billing_month, 'customer_id', customer_id, 'sku_id', sku_id,
         'charged_at', extract(epoch from charged_at - billing_now())::integer,
-        'platform_order', platform_order, 'retry_after', retry_after
+        'order', "order", 'retry_after', retry_after
     )::text
     from jsonb_to_recordset($1::jsonb) as call(
         number bigint, subscription_id text, request_id text, attempt_id uuid, token uuid, may_call_out boolean,
@@ -150,26 +150,26 @@ const CLAIM: &str = "
     lateral claim_charge(
         call.subscription_id, call.request_id, call.attempt_id, call.token, 'UTC', 19, call.may_call_out, call.expected_month,
         60
-    )";
+    )"#;
 
-const SETTLE: &str = "
+const SETTLE: &str = r#"
     select number, jsonb_build_object(
-        'state', state, 'own', own, 'billing_month', billing_month,
-        'charged_at', extract(epoch from charged_at - billing_now())::integer, 'platform_order', kept_order,
+        'state', settled.state, 'own', own, 'billing_month', billing_month,
+        'charged_at', extract(epoch from charged_at - billing_now())::integer, 'order', settled."order",
         'orphaned', orphaned
     )::text
     from jsonb_to_recordset($1::jsonb) as call(
-        number bigint, attempt_id uuid, token uuid, outcome text, upstream_status smallint, platform_order text,
+        number bigint, attempt_id uuid, token uuid, state text, upstream_status smallint, "order" text,
         upstream_answer text
     ),
     lateral settle_charge(
-        call.attempt_id, call.token, call.outcome, call.upstream_status, call.platform_order, call.upstream_answer
-    )";
+        call.attempt_id, call.token, call.state, call.upstream_status, call."order", call.upstream_answer
+    ) settled"#;
 
 const RESOLVE: &str = "
-    select number, to_jsonb(state)::text
-    from jsonb_to_recordset($1::jsonb) as call(number bigint, attempt_id uuid, outcome text),
-    lateral coalesce(try_to_resolve(call.attempt_id, call.outcome), 'refused') state";
+    select number, to_jsonb(resolved)::text
+    from jsonb_to_recordset($1::jsonb) as call(number bigint, attempt_id uuid, state text),
+    lateral coalesce(try_to_resolve(call.attempt_id, call.state), 'refused') resolved";
 
 const DELETE: &str = "
     with gone as (
@@ -181,15 +181,15 @@ const DELETE: &str = "
     select number, to_jsonb('deleted'::text)::text from gone";
 
 /// The ledger with its times in seconds from now. The number is part of every id.
-const LEDGER: &str = "
+const LEDGER: &str = r#"
     select split_part(id::text, '-', 5)::bigint, jsonb_build_object(
         'id', id, 'subscription_id', subscription_id, 'billing_month', billing_month, 'request_id', request_id,
-        'customer_store_id', customer_store_id, 'store_sku', store_sku, 'state', attempt.state, 'stands', ledger.state,
+        'customer_id', customer_id, 'sku_id', sku_id, 'state', attempt.state, 'stands', ledger.state,
         'possibly_sent', attempt.possibly_sent, 'token', attempt.token, 'former_token', overlay(id::text placing 'b' from 1),
         'claimed_at', extract(epoch from attempt.claimed_at - billing_now())::integer,
         'deadline', extract(epoch from attempt.deadline - billing_now())::integer,
         'settled_at', extract(epoch from attempt.settled_at - billing_now())::integer,
-        'upstream_status', attempt.upstream_status, 'platform_order', attempt.platform_order,
+        'upstream_status', attempt.upstream_status, 'order', attempt."order",
         'upstream_answer', attempt.upstream_answer,
         'late_order_at', extract(epoch from attempt.late_order_at - billing_now())::integer,
         'orphaned', ledger.orphaned, 'orphaned_at', extract(epoch from attempt.orphaned_at - billing_now())::integer,
@@ -198,10 +198,10 @@ const LEDGER: &str = "
     )::text
     from charge_attempt attempt
     join charge_ledger ledger using (
-        id, subscription_id, billing_month, request_id, customer_store_id, store_sku
+        id, subscription_id, billing_month, request_id, customer_id, sku_id
     )
     where $1::text is not null
-    order by id";
+    order by id"#;
 
 /// A transition with names that only it uses.
 struct Trial {
@@ -257,8 +257,8 @@ impl Trial {
             "subscription_id": self.subscription(attempt.subscription),
             "billing_month": month(attempt.month),
             "request_id": self.request(attempt.request),
-            "customer_store_id": "stored",
-            "store_sku": 11,
+            "customer_id": "stored",
+            "sku_id": 11,
             "state": attempt.state.word(),
             "stands": if attempt.is_unknown() { "unknown" } else { attempt.state.word() },
             "possibly_sent": attempt.possibly_sent,
@@ -267,7 +267,7 @@ impl Trial {
             "deadline": deadline,
             "settled_at": if in_flight { None } else { Some(self.settled_at()) },
             "upstream_status": upstream_status,
-            "platform_order": if order { Some("{\"stored\":1}") } else { None },
+            "order": if order { Some("{\"stored\":1}") } else { None },
             "upstream_answer": (attempt.state == AttemptState::Rejected).then_some("\"stored\""),
             "late_order_at": if attempt.late_order { Some(-300) } else { None },
             "orphaned": attempt.orphaned,
@@ -340,16 +340,16 @@ impl Trial {
                 "number": self.number,
                 "attempt_id": attempt_id(self.number, 0),
                 "token": self.token,
-                "outcome": outcome.word(),
+                "state": outcome.word(),
                 "upstream_status": status_of(outcome),
-                "platform_order": (outcome == AttemptState::Charged).then_some(NEW_ORDER),
+                "order": (outcome == AttemptState::Charged).then_some(NEW_ORDER),
                 "upstream_answer": (outcome == AttemptState::Rejected).then_some(NEW_ANSWER),
             }),
             Function::Resolve { outcome, .. } => json!({
                 "function": "resolve",
                 "number": self.number,
                 "attempt_id": attempt_id(self.number, 0),
-                "outcome": outcome.word(),
+                "state": outcome.word(),
             }),
             Function::Delete { .. } => json!({
                 "function": "delete",
@@ -368,8 +368,8 @@ impl Trial {
                 let claimed = after.claim(claim, Variant::AsItIs);
                 let rows = self.rows_after(&after, |row, now, then| match then {
                     None => {
-                        row["customer_store_id"] = json!("current");
-                        row["store_sku"] = json!(22);
+                        row["customer_id"] = json!("current");
+                        row["sku_id"] = json!(22);
                         row["claimed_at"] = json!(0);
                         row["deadline"] = json!(NEW_DEADLINE);
                     }
@@ -381,15 +381,23 @@ impl Trial {
                 });
                 let held = claimed.held.map(|held| json!(attempt_id(self.number, held)));
                 let row = held.and_then(|held| rows.iter().find(|row| row["id"] == held)).unwrap_or(&Value::Null);
+                // What an order would name.
+                let named = match (row, self.subscriptions().first()) {
+                    (Value::Null, Some(subscription)) => json!({
+                        "customer_id": subscription["customer_store_id"].as_str().filter(|id| !id.is_empty()),
+                        "sku_id": (subscription["club_id"] != 4).then_some(22),
+                    }),
+                    _ => row.clone(),
+                };
                 let answer = json!({
                     "verdict": claimed.verdict.word(),
-                    "held": row["id"],
-                    "request_id": row["request_id"],
+                    "live_attempt_id": row["id"],
+                    "live_request_id": row["request_id"],
                     "billing_month": claimed.month.map(month),
-                    "customer_store_id": row["customer_store_id"],
-                    "store_sku": row["store_sku"],
+                    "customer_id": named["customer_id"],
+                    "sku_id": named["sku_id"],
                     "charged_at": row["settled_at"],
-                    "platform_order": row["platform_order"],
+                    "order": row["order"],
                     "retry_after": row["deadline"].as_i64().unwrap_or(1).max(1),
                 });
                 assert!(claimed.verdict != Verdict::Claimed || row["token"] == self.token.as_str());
@@ -415,8 +423,8 @@ impl Trial {
                             }
                         }
                     }
-                    if row["platform_order"].is_null() {
-                        row["platform_order"] = json!(NEW_ORDER);
+                    if row["order"].is_null() {
+                        row["order"] = json!(NEW_ORDER);
                     }
                 } else if then.state == AttemptState::InFlight && then.token == Token::Call(0) {
                     row["settled_at"] = json!(0);
@@ -428,7 +436,7 @@ impl Trial {
                     "own": settled.own,
                     "billing_month": month(settled.month),
                     "charged_at": row["settled_at"],
-                    "platform_order": row["platform_order"],
+                    "order": row["order"],
                     "orphaned": settled.orphaned,
                 });
                 (answer, rows)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::{ledger::decode, state::ChargeState};
+use super::state::ChargeState;
 use crate::{
     Error,
     caller::Caller,
@@ -30,7 +30,7 @@ impl MonthlyCharge {
         database: &Database,
         time: Budget,
     ) -> Result<Vec<Self>, Error> {
-        let found = database.ask(&History { subscription_id, customer_id: caller.customer() }, time).await?;
+        let found = database.fetch(&History { subscription_id, customer_id: caller.customer() }, time).await?;
         found.ok_or(Error::SubscriptionNotFound)
     }
 }
@@ -44,10 +44,10 @@ impl Query for History<'_> {
     /// Nothing if the customer has no such subscription.
     type Answer = Option<Vec<MonthlyCharge>>;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Self::Answer> {
         let rows = sqlx::query!(
-            "select billing_month, state, request_id, claimed_at, settled_at
-             from charges_of_subscription(of_subscription => $1, of_customer => $2)",
+            r#"select billing_month, state as "state?: ChargeState", request_id, claimed_at, settled_at
+               from charges_of_subscription(subscription_id => $1, customer_id => $2)"#,
             self.subscription_id.as_str(),
             self.customer_id.map(CustomerId::as_str)
         )
@@ -63,7 +63,6 @@ impl Query for History<'_> {
             else {
                 continue;
             };
-            let state = state.parse().map_err(decode)?;
             months.push(MonthlyCharge {
                 month: BillingMonth::of(month),
                 state,

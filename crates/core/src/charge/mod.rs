@@ -10,5 +10,5 @@ mod state;
 pub use history::MonthlyCharge;
 pub use ledger::{Charge, count_unresolved};
 pub use month::{LONGEST_PAGE, MonthPage, Position};
-pub use protocol::{Charged, Charging};
+pub use protocol::ProtocolState;
 pub use state::ChargeState;

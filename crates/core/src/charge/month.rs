@@ -8,16 +8,13 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    ledger::{decode, recorded},
-    state::ChargeState,
-};
+use super::{ledger::recorded, state::ChargeState};
 use crate::{
     Error,
     clock::Budget,
     database::{Database, Query},
     model::{BillingMonth, Moment, SubscriptionId},
-    page::Page,
+    page::{self, Page, Parameters},
 };
 
 pub const LONGEST_PAGE: u32 = 10_000;
@@ -93,33 +90,27 @@ struct Attempt {
     position: Position,
 }
 
-/// A page, and the parameters of the next one.
-pub struct Charges {
-    pub json: String,
-    pub next: Option<Vec<(&'static str, String)>>,
-}
-
 impl MonthPage {
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(USUAL_PAGE)
     }
 
-    pub async fn read(&self, database: &Database, timezone: Tz, time: Budget) -> Result<Charges, Error> {
-        let found = database.ask(&Question { page: self, timezone }, time).await?;
+    pub async fn read(&self, database: &Database, timezone: Tz, time: Budget) -> Result<Page, Error> {
+        let found = database.fetch(&MonthQuery { page: self, timezone }, time).await?;
         self.fit(found)
     }
 
     /// Ends the page early if it is too large.
-    fn fit(&self, Found { month, counts, attempts }: Found) -> Result<Charges, Error> {
+    fn fit(&self, Found { month, counts, attempts }: Found) -> Result<Page, Error> {
         let internal = |error: serde_json::Error| Error::Internal(error.into());
-        let Page { json, last } = Page::of(attempts, Some(self.limit()), LARGEST_PAGE)?;
+        let (json, last) = page::fit(attempts, Some(self.limit()), LARGEST_PAGE)?;
         let charges = RawValue::from_string(json).map_err(internal)?;
         let json = serde_json::to_string(&Month { month, counts, charges }).map_err(internal)?;
-        Ok(Charges { json, next: last.map(|last| self.parameters(month, &last.position)) })
+        Ok(Page { json, next: last.map(|last| self.parameters(month, &last.position)) })
     }
 
     /// Of the page after this one.
-    fn parameters(&self, month: BillingMonth, after: &Position) -> Vec<(&'static str, String)> {
+    fn parameters(&self, month: BillingMonth, after: &Position) -> Parameters {
         let states = self.states.as_ref().map(|states| states.iter().map(|state| state.as_str()).collect::<Vec<_>>());
         [
             Some(("month", month.to_string())),
@@ -143,7 +134,7 @@ struct Month {
     charges: Box<RawValue>,
 }
 
-struct Question<'a> {
+struct MonthQuery<'a> {
     page: &'a MonthPage,
     timezone: Tz,
 }
@@ -156,10 +147,10 @@ struct Found {
     attempts: Vec<Attempt>,
 }
 
-impl Query for Question<'_> {
+impl Query for MonthQuery<'_> {
     type Answer = Found;
 
-    async fn ask(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Found> {
+    async fn fetch(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<Found> {
         let MonthPage { month, states, subscription_id, after, orphaned, .. } = self.page;
         let states: Option<Vec<String>> =
             states.as_ref().map(|states| states.iter().map(|state| state.as_str().to_owned()).collect());
@@ -167,14 +158,14 @@ impl Query for Question<'_> {
         let rows = sqlx::query!(
             r#"select month.first_day as "month!", counts.charged, counts.in_flight, counts.unknown, counts.rejected,
                    counts.not_sent, attempt.id as "id?", attempt.subscription_id as "subscription_id?",
-                   attempt.request_id as "request_id?", attempt.state as "state?", attempt.claimed_at as "claimed_at?",
-                   attempt.settled_at, attempt.upstream_status, attempt.upstream_answer, attempt.platform_order,
+                   attempt.request_id as "request_id?", attempt.state as "state?: ChargeState", attempt.claimed_at as "claimed_at?",
+                   attempt.settled_at, attempt.upstream_status, attempt.upstream_answer, attempt."order",
                    attempt.late_order_at, attempt.orphaned as "orphaned?", attempt.decided_by, attempt.decided_at,
                    attempt.decided_because
                from (select coalesce($1, current_billing_month(billing_timezone => $2)) as first_day) month
                left join lateral count_charges(month => month.first_day) counts on $8::uuid is null
                left join lateral charges_of_month(
-                   month => month.first_day, states => $3, of_subscription => $4, with_orphans => $5,
+                   month => month.first_day, states => $3, of_subscription_id => $4, with_orphans => $5,
                    after_subscription => $6, after_claimed_at => $7, after_id => $8, at_most => $9, enough_bytes => $10
                ) attempt on true"#,
             month.map(BillingMonth::first_day),
@@ -209,12 +200,12 @@ impl Query for Question<'_> {
                 position: Position { claimed_at: claimed_at.into(), id, subscription_id: subscription_id.clone() },
                 subscription_id,
                 request_id,
-                state: state.parse().map_err(decode)?,
+                state,
                 claimed_at: claimed_at.into(),
                 settled_at: row.settled_at.map(Moment::from),
                 upstream_status: row.upstream_status,
                 upstream_answer: recorded(row.upstream_answer),
-                order: recorded(row.platform_order),
+                order: recorded(row.order),
                 late_order_at: row.late_order_at.map(Moment::from),
                 orphaned,
                 decided_by: row.decided_by,

@@ -47,16 +47,16 @@ const MOST_HEADERS: usize = 4096;
 
 /// An order as the platform takes it: its number in the path, the rest in the body.
 #[derive(Serialize)]
-pub struct Order<'a> {
+pub struct Order {
     #[serde(skip)]
-    pub request_id: &'a RequestId,
-    pub customer_id: &'a str,
+    pub request_id: RequestId,
+    pub customer_id: String,
     pub sku_id: i32,
 }
 
-/// What calling out says about an order.
+/// The result of calling out.
 pub struct Answer {
-    /// What the order's attempt becomes.
+    /// The state of the order's attempt from now on.
     pub state: ChargeState,
     pub upstream_status: Option<u16>,
     /// The body of a 2xx, if it is JSON of bounded size.
@@ -74,7 +74,7 @@ impl Answer {
     }
 }
 
-/// What the status of an answer makes of the order's attempt.
+/// The state that an answer with this status gives the order's attempt.
 fn state_of(status: u16) -> ChargeState {
     match status {
         // Money has moved, whatever the body says.
@@ -119,7 +119,7 @@ impl Platform {
     }
 
     /// Sends an order while `budget` lasts. Only what provably was not sent is tried again.
-    pub async fn send(&self, order: &Order<'_>, budget: Budget) -> Answer {
+    pub async fn send(&self, order: &Order, budget: Budget) -> Answer {
         let backoff =
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_jitter().with_max_times(2);
         (|| self.try_to_send(order, budget))
@@ -129,7 +129,7 @@ impl Platform {
             .unwrap_or_else(|NotSent| Answer::none(ChargeState::NotSent))
     }
 
-    async fn try_to_send(&self, order: &Order<'_>, budget: Budget) -> Result<Answer, NotSent> {
+    async fn try_to_send(&self, order: &Order, budget: Budget) -> Result<Answer, NotSent> {
         let client = self.fresh_client().map_err(|error| not_sent(&error))?;
         let body = serde_json::to_vec(order).map_err(|error| not_sent(&error))?;
         let credentials = async { tokio::try_join!(self.settings.api_key.reveal(), self.settings.api_secret.reveal()) };
@@ -139,7 +139,7 @@ impl Platform {
         };
         let gate = Gate::new(budget);
         let request = client
-            .post(self.order_url(order.request_id))
+            .post(self.order_url(&order.request_id))
             .header("x-api-key", sensitive(&api_key).map_err(|error| not_sent(&error))?)
             .header("x-api-secret", sensitive(&api_secret).map_err(|error| not_sent(&error))?)
             .header(CONTENT_TYPE, "application/json")

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
 
 use super::{
-    ledger::{Charge, Claim, Claimed, LiveAttempt, Settled, Settlement},
-    platform::{Answer, Order, Platform},
-    state::{ChargeState, Verdict},
+    ledger::{Charge, Claim, Claimed, Settled, Settlement},
+    platform::{Answer, Platform},
+    state::ChargeState,
 };
 use crate::{
     Error,
@@ -20,18 +20,18 @@ use crate::{
 };
 
 /// Time that is kept after calling out: to settle, on a new connection if need be.
-const TO_SETTLE: Duration = Duration::from_secs(4);
+const SETTLE_TIME: Duration = Duration::from_secs(4);
 /// A call-out begins only with this much time, or with half of the configured timeout if that is less.
 const SHORTEST_CALL_OUT: Duration = Duration::from_secs(2);
 
-/// What the charge function keeps from one request to the next.
-pub struct Charging {
+/// The state that the charge function keeps between requests.
+pub struct ProtocolState {
     database: Database,
     platform: Platform,
     timezone: Tz,
 }
 
-impl State for Charging {
+impl State for ProtocolState {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
             database: Database::from_settings(settings)?,
@@ -46,14 +46,7 @@ impl State for Charging {
     }
 }
 
-/// The month's charge.
-pub struct Charged {
-    pub charge: Charge,
-    /// Whether it was there before this call.
-    pub already: bool,
-}
-
-impl Charging {
+impl ProtocolState {
     /// Charges a subscription for a month, at most once, within `time`; only for `expected_month`, if there is one.
     pub async fn charge(
         &self,
@@ -61,87 +54,44 @@ impl Charging {
         request_id: RequestId,
         expected_month: Option<BillingMonth>,
         time: Budget,
-    ) -> Result<Charged, Error> {
+    ) -> Result<Charge, Error> {
         // Runs from before the claim, so it ends before the attempt's deadline and leaves time to settle.
-        let call_out = time.before(TO_SETTLE, self.platform.timeout());
+        let call_out = time.before(SETTLE_TIME, self.platform.timeout());
         let claim = Claim::new(
             subscription_id,
             request_id,
             self.timezone,
             call_out,
             SHORTEST_CALL_OUT.min(self.platform.timeout() / 2),
-            TO_SETTLE,
+            SETTLE_TIME,
             expected_month,
         );
 
         failpoint!("before_claim");
-        let attempt = match decide(self.database.ask(&claim, time).await?)? {
-            Decision::Send(attempt) => attempt,
-            Decision::AlreadyCharged(charge) => return Ok(Charged { charge, already: true }),
+        let (attempt_id, order) = match self.database.fetch(&claim, time).await?? {
+            Claimed::Attempt { id, order } => (id, order),
+            Claimed::Charge(charge) => return Ok(charge),
         };
         failpoint!("claimed");
-        let order =
-            Order { request_id: &attempt.request_id, customer_id: &attempt.customer_id, sku_id: attempt.sku_id };
         let answer = self.platform.send(&order, call_out).await;
         failpoint!("answered");
-        let upstream_answer = answer.upstream_answer.as_ref().map(Value::to_string);
-        let settlement = Settlement {
-            attempt_id: attempt.id,
-            token: claim.token(),
-            state: answer.state,
-            upstream_status: answer.upstream_status,
-            order: answer.order.as_deref().map(RawValue::get),
-            upstream_answer: upstream_answer.as_deref(),
-        };
-        let settled = self.database.ask(&settlement, time).await;
+        let settlement = Settlement { attempt_id, token: claim.token, answer: &answer };
+        let settled = self.database.fetch(&settlement, time).await;
         failpoint!("settled");
-        conclude(&attempt, answer, settled)
+        conclude(claim, attempt_id, answer, settled)
     }
 }
 
-enum Decision {
-    Send(LiveAttempt),
-    AlreadyCharged(Charge),
-}
-
-/// What the call does next.
-fn decide(Claimed { verdict, month, live }: Claimed) -> Result<Decision, Error> {
-    match verdict {
-        Verdict::Claimed => Ok(Decision::Send(found(verdict, live)?)),
-        Verdict::AlreadyCharged => Ok(Decision::AlreadyCharged(found(verdict, live)?.into())),
-        Verdict::InProgress => Err(Error::ChargeInProgress { retry_after: live.map(|attempt| attempt.seconds_left) }),
-        Verdict::OutcomeUnknown => {
-            let request_id = found(verdict, live)?.request_id.to_string();
-            Err(Error::EarlierOutcomeUnknown { request_id, undecidable: false })
-        }
-        Verdict::Undecidable => {
-            let request_id = found(verdict, live)?.request_id.to_string();
-            Err(Error::EarlierOutcomeUnknown { request_id, undecidable: true })
-        }
-        Verdict::NotChargeable => Err(Error::NotChargeable),
-        Verdict::NoTime => Err(Error::EcommerceUnavailable { retry_after: None }),
-        Verdict::MonthMismatch => Err(Error::MonthMismatch { month: found(verdict, month)?.to_string() }),
-        Verdict::RequestIdReused => Err(Error::RequestIdReused { month: month.map(|month| month.to_string()) }),
-        Verdict::SubscriptionNotFound => Err(Error::SubscriptionNotFound),
-    }
-}
-
-/// What a claim with this verdict always answers.
-fn found<T>(verdict: Verdict, answered: Option<T>) -> Result<T, Error> {
-    answered.ok_or_else(|| Error::Internal(format!("a claim ended as {verdict:?} and does not say of what").into()))
-}
-
-/// Logs the attempt's outcome, once, and turns it into the answer.
-fn conclude(attempt: &LiveAttempt, answer: Answer, settled: Result<Settled, Error>) -> Result<Charged, Error> {
-    let (attempt_id, request_id) = (attempt.id, &attempt.request_id);
+/// Logs the state of the attempt, once, and turns it into the answer.
+fn conclude(claim: Claim, attempt_id: Uuid, answer: Answer, settled: Result<Settled, Error>) -> Result<Charge, Error> {
+    let Claim { subscription_id, request_id, .. } = claim;
     let Answer { state: sent, upstream_status, upstream_answer, retry_after, .. } = answer;
     let unknown = || Error::ThisOutcomeUnknown { request_id: request_id.to_string(), retry_after };
 
     let settled = settled.map_err(|error| {
         tracing::error!(
-            charge.attempt = %attempt_id, charge.request_id = %request_id, charge.outcome = "not_recorded",
-            charge.found = sent.as_str(), upstream_status, error = std::error::Error::source(&error),
-            "charge outcome"
+            charge.attempt = %attempt_id, charge.request_id = %request_id, charge.state = sent.as_str(), upstream_status,
+            error = std::error::Error::source(&error), "charge not settled"
         );
         unknown()
     })?;
@@ -154,8 +104,9 @@ fn conclude(attempt: &LiveAttempt, answer: Answer, settled: Result<Settled, Erro
     let (state, result) = match settled.state {
         ChargeState::Charged => {
             let Settled { month, charged_at, order, own, .. } = settled;
-            let charge = Charge { request_id: request_id.clone(), month, charged_at, order };
-            (ChargeState::Charged, Ok(Charged { charge, already: !own }))
+            let request_id = request_id.clone();
+            let charge = Charge { subscription_id, request_id, month, charged_at, already_charged: !own, order };
+            (ChargeState::Charged, Ok(charge))
         }
         ChargeState::Rejected if settled.own && sent == ChargeState::Rejected => {
             (ChargeState::Rejected, Err(Error::OrderRejected { upstream_status, upstream_answer }))
@@ -173,8 +124,8 @@ fn conclude(attempt: &LiveAttempt, answer: Answer, settled: Result<Settled, Erro
         }
     };
     tracing::info!(
-        charge.attempt = %attempt_id, charge.request_id = %request_id, charge.outcome = state.as_str(), upstream_status,
-        "charge outcome"
+        charge.attempt = %attempt_id, charge.request_id = %request_id, charge.state = state.as_str(), upstream_status,
+        "charge settled"
     );
     result
 }

@@ -18,7 +18,7 @@ use std::{
 
 use backon::{BackoffBuilder, ConstantBuilder};
 use secrecy::ExposeSecret;
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, error::UnexpectedNullError, postgres::PgConnectOptions};
 use tokio::{
     sync::Mutex,
     time::{sleep, timeout},
@@ -31,7 +31,7 @@ use crate::{
 };
 use sqlstate::Trouble;
 
-/// How long to keep trying an unreachable database: a restart takes a few seconds.
+/// An unreachable database is tried for this long: a restart takes a few seconds.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 const ONE_CONNECT: Duration = Duration::from_secs(3);
 /// Before another try, and up to as much again, so that environments that wait for the same thing spread out.
@@ -52,11 +52,16 @@ pub(crate) trait Query: Sync {
     type Answer: Send;
 
     /// `time` is what is left for the answer.
-    fn ask(
+    fn fetch(
         &self,
         connection: &mut PgConnection,
         time: Budget,
     ) -> impl Future<Output = sqlx::Result<Self::Answer>> + Send;
+}
+
+/// A column that the function always fills in this case.
+pub(crate) fn not_null<T>(column: Option<T>) -> sqlx::Result<T> {
+    column.ok_or_else(|| sqlx::Error::Decode(UnexpectedNullError.into()))
 }
 
 pub struct Database {
@@ -69,7 +74,7 @@ pub struct Database {
     refuses_options: AtomicBool,
     /// Empty before the first use, and after a failure that may have broken it.
     connection: Mutex<Option<IdleConnection>>,
-    /// Whether the database's default isolation level is not READ COMMITTED, which some functions need.
+    /// True if the database's default isolation level is not READ COMMITTED, which some functions need.
     needs_transaction: AtomicBool,
 }
 
@@ -107,8 +112,8 @@ impl Database {
         }
     }
 
-    /// Asks, and repeats the call on a new connection if the old one was lost, until `budget` is over.
-    pub(crate) async fn ask<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
+    /// Calls, and repeats the call on a new connection if the old one was lost, until `budget` is over.
+    pub(crate) async fn fetch<Q: Query>(&self, query: &Q, budget: Budget) -> Result<Q::Answer, Error> {
         let mut failure = Error::DatabaseUnavailable(None);
         let Ok(mut idle) = timeout(budget.left(), self.connection.lock()).await else {
             return Err(failure);
@@ -180,10 +185,10 @@ impl Database {
     /// One round trip, or a transaction where the default isolation level is not READ COMMITTED.
     async fn call<Q: Query>(&self, query: &Q, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Q::Answer> {
         if !self.needs_transaction.load(Ordering::Relaxed) {
-            return query.ask(connection, time).await;
+            return query.fetch(connection, time).await;
         }
         let mut transaction = connection.begin_with("begin isolation level read committed").await?;
-        match query.ask(&mut transaction, time).await {
+        match query.fetch(&mut transaction, time).await {
             Ok(answer) => transaction.commit().await.map(|()| answer),
             Err(error) => {
                 // Now: a frozen environment must not hold locks after this call.

@@ -1,4 +1,4 @@
-//! What an error of the database means. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+//! The meaning of an error of the database. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 
 use sqlx::{
     error::ErrorKind,

@@ -33,10 +33,10 @@ use crate::{
     http::{self, Reply},
 };
 
-/// How often a task must yield until the runtime has asked for the first request, with some to spare.
-const STEPS_TO_ASK: usize = 8;
+/// A task that yields this often lets the runtime ask for the first request before, with some to spare.
+const YIELDS_BEFORE_WARMING: usize = 8;
 
-/// What an environment keeps from one request to the next.
+/// The state that an environment keeps between requests.
 pub trait State: Send + Sync + Sized + 'static {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError>;
 
@@ -112,7 +112,7 @@ fn start<S: State>() -> (Arc<S>, HeaderValue) {
     // The runtime shares this thread. It asks for the first request before any connection is opened.
     let warming = Arc::clone(&state);
     tokio::spawn(async move {
-        for _ in 0..STEPS_TO_ASK {
+        for _ in 0..YIELDS_BEFORE_WARMING {
             tokio::task::yield_now().await;
         }
         warming.warm().await;

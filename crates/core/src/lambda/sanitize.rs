@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::http::LONGEST_BODY;
 
-/// What a URL's query must not contain unescaped.
+/// The characters that a URL's query must not contain unescaped.
 const ILLEGAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
 /// Escapes or removes what makes lambda_http panic before a handler is called. An illegal query is escaped. Two headers

@@ -1,4 +1,4 @@
-//! What a function logs, and how.
+//! The log of a function.
 
 use std::env;
 

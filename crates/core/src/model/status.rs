@@ -1,4 +1,4 @@
-//! What a status entry says.
+//! The contents of a status entry.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -10,7 +10,7 @@ use crate::{
     database::{Database, Query},
     lambda::State,
     model::BillingMonth,
-    page::{LARGEST_BODY, Page},
+    page::{self, LARGEST_BODY, Page, Parameters},
 };
 
 pub const LONGEST_PAGE: u32 = 100_000;
@@ -19,13 +19,13 @@ pub const LONGEST_PAGE: u32 = 100_000;
 /// its text; in the answer, at least five more.
 const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
-/// What the eligible function keeps from one request to the next.
-pub struct Listing {
-    pub database: Database,
-    pub timezone: Tz,
+/// The state that the eligible function keeps between requests.
+pub struct EligibleState {
+    database: Database,
+    timezone: Tz,
 }
 
-impl State for Listing {
+impl State for EligibleState {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self { database: Database::from_settings(settings)?, timezone: settings.billing_timezone()? })
     }
@@ -45,13 +45,6 @@ pub struct EligiblePage {
     pub due: bool,
 }
 
-pub struct Eligible {
-    /// A JSON array of ids, ascending by bytes.
-    pub json: String,
-    /// The last id of the page, if more remain.
-    pub next_after: Option<String>,
-}
-
 impl EligiblePage {
     pub fn new(after: Option<String>, limit: Option<u32>, due: bool) -> Result<Self, Error> {
         if after.as_deref().is_some_and(|after| after.contains('\0')) {
@@ -60,32 +53,37 @@ impl EligiblePage {
         Ok(Self { after, limit, due })
     }
 
-    /// The page, and the month in which it is read. The whole list is refused if it is too large for an answer.
-    pub async fn read(
-        &self,
-        database: &Database,
-        timezone: Tz,
-        time: Budget,
-    ) -> Result<(Eligible, BillingMonth), Error> {
-        let (chunks, month) = database.ask(&Question { page: self, timezone }, time).await?;
-        let Page { json, last } = Page::of(chunks.into_iter().flatten(), self.limit, LARGEST_BODY)?;
-        if last.is_some() && self.limit.is_none() {
-            return Err(Error::PageRequired);
-        }
-        Ok((Eligible { json, next_after: last }, month))
+    /// The page, a JSON array of ids, ascending by bytes, and the month in which it is read. The whole list is refused if
+    /// it is too large for an answer.
+    pub async fn read(&self, state: &EligibleState, time: Budget) -> Result<(Page, BillingMonth), Error> {
+        let query = EligibleQuery { page: self, timezone: state.timezone };
+        let (chunks, month) = state.database.fetch(&query, time).await?;
+        let (json, last) = page::fit(chunks.into_iter().flatten(), self.limit, LARGEST_BODY)?;
+        let next = match (last, self.limit) {
+            (None, _) => None,
+            (Some(_), None) => return Err(Error::PageRequired),
+            (Some(after), Some(limit)) => Some(self.parameters(limit, after)),
+        };
+        Ok((Page { json, next }, month))
+    }
+
+    /// Of the page after this one.
+    fn parameters(&self, limit: u32, after: String) -> Parameters {
+        let due = self.due.then(|| ("due", "true".to_owned()));
+        due.into_iter().chain([("limit", limit.to_string()), ("after", after)]).collect()
     }
 }
 
-struct Question<'a> {
+struct EligibleQuery<'a> {
     page: &'a EligiblePage,
     timezone: Tz,
 }
 
-impl Query for Question<'_> {
+impl Query for EligibleQuery<'_> {
     /// Chunks of ids, and the month.
     type Answer = (Vec<Vec<String>>, BillingMonth);
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         // There is always a chunk, be it empty; each row has the month.
         let rows = sqlx::query!(
             r#"select eligible_subscriptions(

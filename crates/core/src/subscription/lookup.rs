@@ -2,19 +2,44 @@
 
 use std::fmt;
 
+use chrono_tz::Tz;
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
     Error,
-    caller::Caller,
+    caller::{Caller, CustomerClaim},
     clock::Budget,
+    config::{ConfigError, Settings},
     database::{Database, Query},
+    lambda::State,
     model::{CustomerId, LONGEST_ID, Moment, SubscriptionId},
-    page::{LARGEST_BODY, Page},
+    page::{self, LARGEST_BODY, Page, Parameters},
 };
 
 const USUAL_PAGE: u32 = 1000;
+
+/// The state that the lookup function keeps between requests.
+pub struct LookupState {
+    pub database: Database,
+    pub customer_claim: CustomerClaim,
+    /// In which the billing month begins.
+    pub timezone: Tz,
+}
+
+impl State for LookupState {
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: Database::from_settings(settings)?,
+            customer_claim: CustomerClaim::from_settings(settings),
+            timezone: settings.billing_timezone()?,
+        })
+    }
+
+    async fn warm(&self) {
+        self.database.warm().await;
+    }
+}
 
 /// A subscription with its current status. Others write the approved tables too, so most of it may be missing.
 #[derive(Serialize)]
@@ -40,42 +65,65 @@ impl Subscription {
     /// The subscription with this id, if the caller may see it.
     pub async fn find(id: &SubscriptionId, caller: &Caller, database: &Database, time: Budget) -> Result<Self, Error> {
         let lookup = Lookup { subscription_id: Some(id), customer_id: caller.customer(), page: None };
-        database.ask(&lookup, time).await?.pop().ok_or(Error::SubscriptionNotFound)
+        database.fetch(&lookup, time).await?.pop().ok_or(Error::SubscriptionNotFound)
     }
 }
 
 /// A part of a customer's subscriptions, by create_date, then id.
 pub struct CustomerPage {
-    pub customer: CustomerId,
+    customer_id: CustomerId,
+    /// True if the request names the customer: then the link to the next page does, too.
+    is_named: bool,
     /// The most subscriptions of a page.
-    pub limit: Option<u32>,
+    limit: Option<u32>,
     /// Subscriptions after this one.
-    pub after: Option<Position>,
-}
-
-pub struct Subscriptions {
-    /// A JSON array.
-    pub json: String,
-    /// The position of the last one, if more remain.
-    pub next_after: Option<Position>,
+    after: Option<Position>,
 }
 
 impl CustomerPage {
     /// The highest limit.
     pub const LONGEST: u32 = 10_000;
 
+    /// Of the caller, if it is a customer; else of the customer whom the request names.
+    pub fn new(
+        caller: Caller,
+        named: Option<CustomerId>,
+        limit: Option<u32>,
+        after: Option<Position>,
+    ) -> Result<Self, Error> {
+        if let Some(customer_id) = &named {
+            caller.may_act_for(customer_id)?;
+        }
+        let is_named = named.is_some();
+        let customer_id = match caller {
+            Caller::Customer(customer_id) => customer_id,
+            Caller::Anyone => named.ok_or_else(|| Error::invalid("customer_id is missing"))?,
+        };
+        Ok(Self { customer_id, is_named, limit, after })
+    }
+
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(USUAL_PAGE)
     }
 
     /// The page, which also ends before it is too large for an answer.
-    pub async fn read(&self, database: &Database, time: Budget) -> Result<Subscriptions, Error> {
-        let lookup = Lookup { subscription_id: None, customer_id: Some(&self.customer), page: Some(self) };
-        let Page { json, last } = Page::of(database.ask(&lookup, time).await?, Some(self.limit()), LARGEST_BODY)?;
-        Ok(Subscriptions {
-            json,
-            next_after: last.map(|Subscription { create_date, id, .. }| Position { create_date, id }),
-        })
+    pub async fn read(&self, database: &Database, time: Budget) -> Result<Page, Error> {
+        let lookup = Lookup { subscription_id: None, customer_id: Some(&self.customer_id), page: Some(self) };
+        let (json, last) = page::fit(database.fetch(&lookup, time).await?, Some(self.limit()), LARGEST_BODY)?;
+        let next = last.map(|Subscription { create_date, id, .. }| self.parameters(&Position { create_date, id }));
+        Ok(Page { json, next })
+    }
+
+    /// Of the page after this one.
+    fn parameters(&self, after: &Position) -> Parameters {
+        [
+            self.is_named.then(|| ("customer_id", self.customer_id.as_str().to_owned())),
+            self.limit.map(|limit| ("limit", limit.to_string())),
+            Some(("after", after.to_string())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 
@@ -117,13 +165,13 @@ struct Lookup<'a> {
 impl Query for Lookup<'_> {
     type Answer = Vec<Subscription>;
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         let after = self.page.and_then(|page| page.after.as_ref());
         let rows = sqlx::query!(
-            r#"select id as "id!", club_id, customer_store_id, create_date, status_id, effect_date,
+            r#"select id as "id!", club_id, customer_id, create_date, status_id, effect_date,
                    next_status_id, next_effect_date
                from subscriptions(
-                   subscription_id => $1, customer_id => $2, after_create_date => $3, after_id => $4, at_most => $5,
+                   subscription_id => $1, of_customer_id => $2, after_create_date => $3, after_id => $4, at_most => $5,
                    seconds => $6
                )"#,
             self.subscription_id.map(SubscriptionId::as_str),
@@ -139,7 +187,7 @@ impl Query for Lookup<'_> {
         let subscriptions = rows.into_iter().map(|row| Subscription {
             id: row.id,
             club_id: row.club_id,
-            customer_id: row.customer_store_id,
+            customer_id: row.customer_id,
             create_date: row.create_date.map(Moment::from),
             status_id: row.status_id,
             effect_date: row.effect_date.map(Moment::from),

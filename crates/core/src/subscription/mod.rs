@@ -1,11 +1,11 @@
-//! What each function of subscriptions asks of the database.
+//! Subscribe, status, eligible and lookup: each with its state, its query and its answer.
 
 mod eligible;
 mod lookup;
 mod status;
 mod subscribe;
 
-pub use eligible::{Eligible, EligiblePage, LONGEST_PAGE, Listing};
-pub use lookup::{CustomerPage, Position, Subscription, Subscriptions};
+pub use eligible::{EligiblePage, EligibleState, LONGEST_PAGE};
+pub use lookup::{CustomerPage, LookupState, Position, Subscription};
 pub use status::{PauseEnd, Recorded, StatusChange, StatusState};
-pub use subscribe::NewSubscription;
+pub use subscribe::{NewSubscription, SubscribeState, Subscribed};

@@ -1,20 +1,22 @@
 use chrono_tz::Tz;
+use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Error,
-    caller::{Caller, CustomerApi},
+    caller::{Caller, CustomerClaim},
     clock::Budget,
     config::{ConfigError, Settings},
-    database::{Database, Query, sqlstate},
+    database::{Database, Query, not_null, sqlstate},
     lambda::State,
     model::{BillingMonth, CustomerId, Days, Details, Moment, Status, SubscriptionId, When},
 };
 
 /// The state that the status function keeps between requests.
 pub struct StatusState {
-    pub api: CustomerApi,
+    pub database: Database,
+    pub customer_claim: CustomerClaim,
     /// The time zone in which a day and a month begin.
     pub timezone: Tz,
     /// The most changes of a subscription in 24 hours.
@@ -24,14 +26,15 @@ pub struct StatusState {
 impl State for StatusState {
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            api: CustomerApi::from_settings(settings)?,
+            database: Database::from_settings(settings)?,
+            customer_claim: CustomerClaim::from_settings(settings),
             timezone: settings.billing_timezone()?,
             changes_per_day: settings.changes_per_day()?,
         })
     }
 
     async fn warm(&self) {
-        self.api.warm().await;
+        self.database.warm().await;
     }
 }
 
@@ -60,10 +63,27 @@ pub enum PauseEnd {
     Skip(BillingMonth),
 }
 
-/// When a recorded status takes effect, and when it returns automatically, if it does.
-pub struct Recorded {
-    pub effect_date: Moment,
-    pub automatic_return: Option<Moment>,
+/// A recorded status, as it is answered.
+#[derive(Serialize)]
+pub struct Recorded<'a> {
+    subscription_id: &'a SubscriptionId,
+    status_id: i32,
+    effect_date: Moment,
+    details: Option<&'a str>,
+    automatic_return: Option<Moment>,
+}
+
+/// The decision of `record_status()`.
+#[derive(Debug, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+enum Verdict {
+    Recorded,
+    SubscriptionNotFound,
+    NothingToSkip,
+    TooManyChanges,
+    WrongDate,
+    WrongEnd,
+    MonthIsPast,
 }
 
 impl StatusChange {
@@ -81,8 +101,15 @@ impl StatusChange {
         }
     }
 
-    pub async fn record(&self, database: &Database, time: Budget) -> Result<Recorded, Error> {
-        database.ask(self, time).await?
+    pub async fn record(&self, database: &Database, time: Budget) -> Result<Recorded<'_>, Error> {
+        let (effect_date, automatic_return) = database.fetch(self, time).await??;
+        Ok(Recorded {
+            subscription_id: &self.subscription_id,
+            status_id: self.status.id(),
+            effect_date,
+            details: self.details.as_ref().map(Details::as_str),
+            automatic_return,
+        })
     }
 
     /// Why an end was refused that is not after the beginning, or after the year 9999.
@@ -96,9 +123,10 @@ impl StatusChange {
 }
 
 impl Query for StatusChange {
-    type Answer = Result<Recorded, Error>;
+    /// When it takes effect, and when it returns automatically, if it does. Or why not.
+    type Answer = Result<(Moment, Option<Moment>), Error>;
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         let (mut days, mut until, mut skipped_month) = (None, None, None);
         match self.end {
             Some(PauseEnd::After(interval)) => days = Some(interval.get()),
@@ -107,7 +135,7 @@ impl Query for StatusChange {
             None => {}
         }
         let row = sqlx::query!(
-            r#"select verdict as "verdict!", effective_from, automatic_return, retry_after
+            r#"select verdict as "verdict!: Verdict", effective_from, automatic_return, retry_after
              from record_status(
                  subscription_id => $1, customer_id => $2, status_id => $3, effect_date => $4, effect_day => $5,
                  details => $6, return_after_days => $7, until => $8, until_day => $9, skipped_month => $10,
@@ -135,22 +163,17 @@ impl Query for StatusChange {
             Err(error) if sqlstate::is_dangling(&error) => return Ok(Err(Error::SubscriptionNotFound)),
             Err(error) => return Err(error),
         };
-        let wrong = |field: &'static str| Ok(Err(Error::invalid(field)));
-        match (row.verdict.as_str(), row.effective_from) {
-            ("recorded", Some(effect_date)) => Ok(Ok(Recorded {
-                effect_date: effect_date.into(),
-                automatic_return: row.automatic_return.map(Moment::from),
-            })),
-            ("subscription_not_found", _) => Ok(Err(Error::SubscriptionNotFound)),
-            ("nothing_to_skip", _) => Ok(Err(Error::NothingToSkip)),
-            ("too_many_changes", _) => {
+        Ok(match row.verdict {
+            Verdict::Recorded => Ok((not_null(row.effective_from)?.into(), row.automatic_return.map(Moment::from))),
+            Verdict::SubscriptionNotFound => Err(Error::SubscriptionNotFound),
+            Verdict::NothingToSkip => Err(Error::NothingToSkip),
+            Verdict::TooManyChanges => {
                 let retry_after = row.retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
-                Ok(Err(Error::TooManyChanges { retry_after }))
+                Err(Error::TooManyChanges { retry_after })
             }
-            ("wrong_date", _) => wrong("effect_date must be of the years 1 to 9999"),
-            ("wrong_end", _) => wrong(self.wrong_end()),
-            ("month_is_past", _) => wrong("skip must be a month that is not over"),
-            (other, _) => Err(sqlx::Error::Decode(format!("record_status answered {other}").into())),
-        }
+            Verdict::WrongDate => Err(Error::invalid("effect_date must be of the years 1 to 9999")),
+            Verdict::WrongEnd => Err(Error::invalid(self.wrong_end())),
+            Verdict::MonthIsPast => Err(Error::invalid("skip must be a month that is not over")),
+        })
     }
 }

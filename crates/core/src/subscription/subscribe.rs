@@ -1,13 +1,35 @@
+use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Error,
-    caller::Caller,
+    caller::{Caller, CustomerClaim},
     clock::Budget,
-    database::{Database, Query, sqlstate},
-    model::{ClubId, CustomerId, Moment},
+    config::{ConfigError, Settings},
+    database::{Database, Query, not_null, sqlstate},
+    lambda::State,
+    model::{ClubId, CustomerId, Moment, Status},
 };
+
+/// The state that the subscribe function keeps between requests.
+pub struct SubscribeState {
+    pub database: Database,
+    pub customer_claim: CustomerClaim,
+}
+
+impl State for SubscribeState {
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: Database::from_settings(settings)?,
+            customer_claim: CustomerClaim::from_settings(settings),
+        })
+    }
+
+    async fn warm(&self) {
+        self.database.warm().await;
+    }
+}
 
 /// A subscription to create. Its ids are made with it, so a repeated call recognizes its own row.
 pub struct NewSubscription {
@@ -15,7 +37,27 @@ pub struct NewSubscription {
     status_entry_id: Uuid,
     caller: Caller,
     club_id: ClubId,
-    pub customer_id: CustomerId,
+    customer_id: CustomerId,
+}
+
+/// A new subscription, as it is answered.
+#[derive(Serialize)]
+pub struct Subscribed<'a> {
+    pub id: Uuid,
+    club_id: ClubId,
+    customer_id: &'a CustomerId,
+    status_id: i32,
+    create_date: Moment,
+}
+
+/// The decision of `subscribe()`.
+#[derive(Debug, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+enum Verdict {
+    Subscribed,
+    ClubNotFound,
+    ClubNotActive,
+    AlreadySubscribed,
 }
 
 impl NewSubscription {
@@ -25,13 +67,16 @@ impl NewSubscription {
         Ok(Self { id: Uuid::new_v4(), status_entry_id: Uuid::new_v4(), caller, club_id, customer_id })
     }
 
-    pub fn id(&self) -> Uuid {
-        self.id
-    }
-
-    /// Subscribes the customer to the club, if it is ACTIVE, once per club. Returns when.
-    pub async fn subscribe(&self, database: &Database, time: Budget) -> Result<Moment, Error> {
-        database.ask(self, time).await?
+    /// Subscribes the customer to the club, if it is ACTIVE, once per club.
+    pub async fn subscribe(&self, database: &Database, time: Budget) -> Result<Subscribed<'_>, Error> {
+        let create_date = database.fetch(self, time).await??;
+        Ok(Subscribed {
+            id: self.id,
+            club_id: self.club_id,
+            customer_id: &self.customer_id,
+            status_id: Status::Active.id(),
+            create_date,
+        })
     }
 }
 
@@ -39,9 +84,9 @@ impl Query for NewSubscription {
     /// When, or why not.
     type Answer = Result<Moment, Error>;
 
-    async fn ask(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
+    async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
         let row = sqlx::query!(
-            r#"select verdict as "verdict!", create_date, existing_id
+            r#"select verdict as "verdict!: Verdict", create_date, existing_id
                from subscribe(
                    club_id => $1, customer_id => $2, subscription_id => $3, status_entry_id => $4, seconds => $5
                )"#,
@@ -53,19 +98,19 @@ impl Query for NewSubscription {
         )
         .fetch_one(connection)
         .await;
-        match row {
-            Ok(row) => match (row.verdict.as_str(), row.create_date) {
-                ("subscribed", Some(create_date)) => Ok(Ok(create_date.into())),
-                ("club_not_found", _) => Ok(Err(Error::ClubNotFound)),
-                ("club_not_active", _) => Ok(Err(Error::ClubNotActive)),
-                ("already_subscribed", _) => Ok(Err(Error::AlreadySubscribed {
-                    // Only its own customer may learn the id.
-                    subscription_id: self.caller.customer().and(row.existing_id),
-                })),
-                (other, _) => Err(sqlx::Error::Decode(format!("subscribe answered {other}").into())),
-            },
-            Err(error) if sqlstate::is_dangling(&error) => Ok(Err(Error::ClubNotFound)),
-            Err(error) => Err(error),
-        }
+        let row = match row {
+            Ok(row) => row,
+            Err(error) if sqlstate::is_dangling(&error) => return Ok(Err(Error::ClubNotFound)),
+            Err(error) => return Err(error),
+        };
+        Ok(match row.verdict {
+            Verdict::Subscribed => Ok(not_null(row.create_date)?.into()),
+            Verdict::ClubNotFound => Err(Error::ClubNotFound),
+            Verdict::ClubNotActive => Err(Error::ClubNotActive),
+            Verdict::AlreadySubscribed => Err(Error::AlreadySubscribed {
+                // Only its own customer may learn the id.
+                subscription_id: self.caller.customer().and(row.existing_id),
+            }),
+        })
     }
 }
