@@ -251,6 +251,13 @@ def test_a_page_links_to_what_exists(page: str) -> None:
         assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}, and there is no such heading"
 
 
+def test_the_person_on_duty_finds_every_alarm() -> None:
+    templates = "".join(text_of(f"deploy/{name}.yml") for name in ("alarms", "bill_run_alarms"))
+    alarms = re.findall(r"AlarmName: \$\{self:service\}-\$\{sls:stage\}-(\S+)", templates)
+    shown = re.findall(r"^\| `…-(\S+)` \|", text_of("docs/operations.md"), re.MULTILINE)
+    agree("deploy/", alarms, 'docs/operations.md ("Alarms")', shown)
+
+
 def steps() -> dict[str, str]:
     """The numbered steps of the walks through the code."""
     walks = re.findall(r"^## (A (?:subscribe|charge))\n(.*?)(?=^## )", text_of(ARCHITECTURE), re.DOTALL | re.MULTILINE)
