@@ -104,6 +104,7 @@ LISTS = {
     "Cargo.toml": r'"{path}/" = \[.*method = "{method}", function = "{function}"',
     "api.http": r"^{method} \{{\{{api\}}\}}{path_with_values}[?\s]",
     "tests/deploy/test_stages.py": r"^\| {method} {path} ",
+    "tests/deploy/test_attacks.py": r'"{method} {path}": \{{"',
 }
 
 
