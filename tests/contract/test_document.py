@@ -252,6 +252,28 @@ def test_a_page_links_to_what_exists(page: str) -> None:
         assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}, and there is no such heading"
 
 
+def section(heading: str) -> str:
+    return text_of(ARCHITECTURE).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_heart_needs_nothing_that_goes_beyond_it() -> None:
+    heart = {
+        file
+        for name in named_files(section("The heart"))
+        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).iterdir())
+    }
+    # Three parts of it know of something optional. The page says which.
+    known = {"caller", "secrets"}
+    for name in named_files(section("Beyond the heart")):
+        file = ROOT / name
+        module = file.parent.name if file.name == "mod.rs" else file.stem
+        if file in heart or module in known or file.suffix not in (".rs", ".sql"):
+            continue
+        use = rf"\b{module}::" if file.suffix == ".rs" else rf"\b{module}\("
+        users = [str(one.relative_to(ROOT)) for one in sorted(heart) if re.search(use, one.read_text(encoding="utf-8"))]
+        assert not users, f"{users} use {name}, which {ARCHITECTURE} calls optional"
+
+
 def test_the_person_on_duty_finds_every_alarm() -> None:
     templates = "".join(text_of(f"deploy/{name}.yml") for name in ("alarms", "bill_run_alarms"))
     alarms = re.findall(r"AlarmName: \$\{self:service\}-\$\{sls:stage\}-(\S+)", templates)
