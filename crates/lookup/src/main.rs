@@ -30,8 +30,7 @@ enum Route {
 
 const SUBSCRIPTION_CHARGES: &str = "/subscription/{id}/charge";
 const SUBSCRIPTION: &str = "/subscription/{id}";
-// Without a gateway's word, the first template that fits the end of the path decides. `/charge` fits the end of
-// `/subscription/{id}/charge` as well, so the longer of two templates stands above the shorter.
+// The first that fits a path counts, and `/charge` fits the end of a longer one.
 const ROUTES: [(&str, Route); 5] = [
     (SUBSCRIPTION_CHARGES, Route::SubscriptionCharges),
     (SUBSCRIPTION, Route::Subscription),
