@@ -22,6 +22,7 @@ from stand_in import Platform, http_status
 
 NAMES = count(1)
 TOO_LONG = "x" * 16 * 1024
+PLATFORMS = ("order", "upstream_answer")
 
 
 @dataclass
@@ -306,7 +307,9 @@ def test_every_problem_is_given_as_the_document_shows_it(operation: str, status:
     case, answer = PROVOKE[operation, status, code](world)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     conforms(case, answer)
-    assert in_general(answer.json()) in [in_general(example) for example in shown(operation, status, code)]
+    examples = [in_general(example) for example in shown(operation, status, code)]
+    given = in_general(answer.json())
+    assert given in examples, f"the API answers {given}, and openapi.yaml shows {examples}"
 
 
 def test_the_judge_of_failures_rejects_a_broken_one(world: World, gateway: Gateway) -> None:
@@ -334,6 +337,18 @@ def test_every_route_succeeds_with_and_without_a_slash(operation: str, slash: st
     answer = requests.request(**call | {"url": call["url"] + slash})
     assert answer.ok, answer.text
     case.validate_response(answer)
+    documented = dict(OPERATIONS[operation].answers())[answer.status_code]
+    undocumented = fields(answer.json()) - fields(OPERATIONS[operation].examples(documented))
+    assert not undocumented, f"no example of {operation} in openapi.yaml has {undocumented}"
+
+
+def fields(json: object) -> set[str]:
+    """The names of all fields, but for those of the platform's own JSON."""
+    if isinstance(json, list):
+        return set().union(*map(fields, json))
+    if not isinstance(json, dict):
+        return set()
+    return json.keys() | set().union(*(fields(value) for name, value in json.items() if name not in PLATFORMS))
 
 
 def test_a_page_leads_to_the_next(world: World) -> None:

@@ -30,7 +30,7 @@ def test_the_front_ends_calls_are_answered_in_this_order(api: str) -> None:
             begins = [datetime.fromisoformat(one["create_date"]) for one in (shown, got)]
         if begins:
             shown, got = (in_general(one, begin) for one, begin in zip((shown, got), begins, strict=True))
-        assert got == shown, curl
+        assert got == shown, f"docs/frontend.md shows another answer of {curl}"
 
 
 def in_general(answer: object, begin: datetime) -> object:
