@@ -1,9 +1,10 @@
 # run, bill-run, test, model, lint, documents, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds;
-# requirements pins the Python packages.
+# requirements pins the Python packages; release-digests freezes the revisions of a release.
 PYTHON := .venv/bin/python
 WITH_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test model lint fmt sqlx documents contract package check-deploy bench bench-quick bench-report scale bill-run requirements
+.PHONY: run test model lint fmt sqlx documents contract package check-deploy bench bench-quick bench-report scale bill-run requirements \
+	release-digests
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
@@ -30,6 +31,7 @@ lint: .venv/installed
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	$(PYTHON) migrations/released.py
 	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
 
 fmt: .venv/installed
@@ -40,6 +42,10 @@ fmt: .venv/installed
 # Describes our SQL for builds without a database.
 sqlx: .venv/installed
 	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py
+
+# Writes the digests of what is released now into migrations/released.json, under the release that CHANGELOG.md has.
+release-digests: .venv/installed
+	$(PYTHON) migrations/released.py --add
 
 NAMED := $(if $(ONLY),-k '$(ONLY)')
 
