@@ -80,6 +80,28 @@ EVERYWHERE = set.intersection(
 CLOSED_ONLY = {(401, "unauthenticated"), (403, "customer_mismatch")}
 
 
+def differences(found: object, shown: object, field: str = "") -> list[str]:
+    """Where two bodies differ, each with its path."""
+    if isinstance(found, dict) and isinstance(shown, dict):
+        keys = [*found, *(key for key in shown if key not in found)]
+        return [
+            line
+            for key in keys
+            for line in differences(found.get(key, "nothing"), shown.get(key, "nothing"), f"{field}.{key}")
+        ]
+    if isinstance(found, list) and isinstance(shown, list) and len(found) == len(shown):
+        pairs = enumerate(zip(found, shown, strict=True))
+        return [line for place, pair in pairs for line in differences(*pair, f"{field}[{place}]")]
+    return (
+        [] if found == shown else [f"{field.removeprefix('.') or 'the body'} is {found!r}, openapi.yaml has {shown!r}"]
+    )
+
+
+def unlike_all(found: object, examples: list) -> list[str]:
+    """The differences from the example that is nearest."""
+    return min((differences(found, example) for example in examples), key=len, default=["openapi.yaml has no example"])
+
+
 def examples_of(page: str) -> list[tuple[str, str]]:
     """Each curl and its answer, which is the block below it."""
     return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use url::Url;
 use uuid::Uuid;
 
-use crate::routes::secrets_and_tls::tls_before;
+use crate::{recovery::role, routes::secrets_and_tls::tls_before};
 
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -491,6 +491,36 @@ async fn the_project_can_be_in_any_folder() {
             assert!(output.status.success(), "{}", printed(&output.stderr));
         }
     }
+}
+
+#[tokio::test]
+async fn a_schema_whose_name_needs_quotes_is_migrated() {
+    const RELATIONS: &str = "select count(*)::text from pg_class
+        where relnamespace = to_regnamespace('\"Beer \"\"Club\"\"\"') and relname !~ '^alembic'";
+    let mut api = Api::start().await;
+    api.run("create schema \"Beer \"\"Club\"\"\"").await;
+    api.set_default("search_path", "Beer \"Club\"").await;
+    // Its sessions begin after that.
+    let database_url = api.database_url.clone();
+    api.move_to(&database_url).await;
+    let login = role(&api, "login").await;
+    let mut config = configuration(&database_url);
+    config["database"]["functions_user"] = json!(login);
+    let scope = Scope::with(Path::new(ROOT), Some(&config));
+    for revision in ["head", "7ae60d79b60a", "head"] {
+        scope.alembic(&[if revision == "head" { "upgrade" } else { "downgrade" }, revision]).unwrap();
+    }
+
+    api.run(&format!("grant usage on schema \"Beer \"\"Club\"\"\" to {login}")).await;
+    let settings = scope.file().to_str().unwrap().trim_end_matches("_config.json").to_owned();
+    api.set(&[("DATABASE_URL", ""), ("SCOPE", &settings)]).await;
+    let subscription = api.subscription().await;
+    assert_eq!(api.charge(&subscription, "o").await.status, 200);
+    assert_eq!(api.call(Call::get("/charge")).await.body["counts"]["charged"], 1);
+    assert_eq!(api.ask::<i64>("select count(*) from public.subscription").await, 0);
+
+    scope.alembic(&["downgrade", "base"]).unwrap();
+    assert_eq!(ask(&database_url, RELATIONS).await, "0");
 }
 
 #[tokio::test]
