@@ -110,7 +110,7 @@ bench-report: .venv/installed
 
 # The operators' command: make bill-run ARGS='charge --api http://localhost:9000'
 bill-run:
-	@cargo run --locked --quiet -p bill-run -- $(ARGS)
+	@cargo run --locked --quiet --bin bill-run -- $(ARGS)
 
 # Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed

@@ -101,7 +101,7 @@ def test_a_list_of_the_routes_has_every_route(file: str) -> None:
         names = route._asdict() | {"path": re.escape(route.path)}
         with_values = re.sub(r"\{\w+\}", r"\\{\\{\\w+\\}\\}", route.path)
         named = re.search(LISTS[file].format(**names, path_with_values=with_values), text, re.MULTILINE)
-        assert named, f"{file} has not {route}, which functions.yml has"
+        assert named, f"{file} does not have {route}, which functions.yml has"
 
 
 def test_it_has_every_problem() -> None:
@@ -164,7 +164,7 @@ def shown_operation(page: str, curl: str, answer: object) -> str:
         known = parameter_examples(operation, place)
         for name, value in shown:
             assert value in map(str, known[name]), (
-                f"{page}: {operation.id} with {name}={value}, which openapi.yaml has not"
+                f"{page}: {operation.id} with {name}={value}, which openapi.yaml does not have"
             )
     assert ("-d" in words) == ("requestBody" in operation.definition), f"{page}: the body of {operation.id}"
     if "-d" in words:
