@@ -57,7 +57,7 @@ async fn a_database_goes_to_a_newer_version() {
     let mut rebuilt: Vec<_> =
         rebuild.lines().filter_map(|line| line.strip_prefix("reindex index ")?.strip_suffix(';')).collect();
     rebuilt.sort_unstable();
-    assert_eq!(rebuilt, depend_on_a_collation);
+    assert_eq!(rebuilt, depend_on_a_collation, "the indexes that docs/recovery.md rebuilds after an upgrade");
     assert!(version(&api).await > old_version);
     counts_as_before(&api).await;
 

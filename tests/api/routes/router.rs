@@ -25,7 +25,8 @@ fn the_router_of_cargo_lambda_watch_has_the_routes_of_functions_yml() {
             functions.as_array_mut().unwrap().push(json!({ "method": route.method, "function": route.function }));
         }
     }
-    assert_eq!(workspace()["metadata"]["lambda"]["watch"]["router"], Value::Object(expected));
+    let router = &workspace()["metadata"]["lambda"]["watch"]["router"];
+    assert_eq!(*router, Value::Object(expected), "the router of Cargo.toml, and functions.yml");
 }
 
 #[test]
@@ -36,5 +37,6 @@ fn the_default_members_are_what_make_run_runs() {
     let packages = workspace["packages"].as_array().unwrap();
     let members: BTreeSet<_> =
         packages.iter().filter(is_default).map(|package| package["name"].as_str().unwrap()).collect();
-    assert_eq!(members, functions().chain(["bill-run", "ecommerce-stub"]).collect());
+    let expected = functions().chain(["bill-run", "ecommerce-stub"]).collect();
+    assert_eq!(members, expected, "default-members of Cargo.toml, and functions.yml");
 }
