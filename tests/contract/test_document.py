@@ -113,6 +113,27 @@ def test_it_has_every_problem() -> None:
     agree("crates/core/src/error.rs", problems, "an operation of openapi.yaml", documented)
 
 
+def properties(schema: dict) -> set[str]:
+    schema = resolved(schema)
+    parts = (*schema.get("oneOf", ()), *schema.get("anyOf", ()), *schema.get("allOf", ()))
+    return set(schema.get("properties", {})).union(*map(properties, parts))
+
+
+@pytest.mark.parametrize("name", [name for name, it in OPERATIONS.items() if "requestBody" in it.definition])
+def test_a_function_reads_the_fields_of_its_body(name: str) -> None:
+    """No answer shows it, because unknown fields are skipped."""
+    (function,) = [
+        str(r.function) for r in ROUTES if str(r) == f"{OPERATIONS[name].method.upper()} {OPERATIONS[name].path}"
+    ]
+    source = f"crates/{function}/src/main.rs"
+    body = re.search(r"^struct Body \{\n(.*?)^\}", text_of(source), re.DOTALL | re.MULTILINE)
+    read = set(re.findall(r"^    (\w+): ", body[1], re.MULTILINE))
+    content = OPERATIONS[name].definition["requestBody"]["content"]
+    agree(source, read, f"{name} in openapi.yaml", properties(content["application/json"]["schema"]))
+    shown = set(re.findall(r'[`"](\w+)[`"]', SECTIONS[name.capitalize()]))
+    assert read <= shown, f'docs/api.md ("{name.capitalize()}") has not {read - shown}, which {source} reads'
+
+
 def test_every_problem_is_provoked() -> None:
     agree("openapi.yaml", PROMISED, "PROVOKE of tests/contract/test_answers.py", PROVOKE)
 
