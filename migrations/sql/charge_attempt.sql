@@ -39,7 +39,7 @@ comment on column charge_attempt.late_order_at is
 comment on column charge_attempt.decided_by is 'Who decided, if only a person could know what happened.';
 comment on column charge_attempt.orphaned_at is 'When the orphan gave back its month and its request_id.';
 
-create unique index charge_attempt_once_a_month on charge_attempt (subscription_id, billing_month)
+create unique index charge_attempt_once_a_month on charge_attempt (subscription_id collate "C", billing_month)
     where live and orphaned_at is null;
 create unique index charge_attempt_request_id_once on charge_attempt (request_id)
     where live and orphaned_at is null;

@@ -95,7 +95,8 @@ create function claim_charge(
                 where subscription.id = claim_charge.subscription_id
             ) subject on true
             left join charge_ledger live
-                on live.subscription_id = claim_charge.subscription_id
+                -- In the order of the indexes that have the month. With a part of one, a plan may read all of the month.
+                on live.subscription_id = claim_charge.subscription_id collate "C"
                 and live.billing_month = coalesce(used.own_month, this_month)
                 and live.live and live.orphaned_at is null and not live.orphaned;
 

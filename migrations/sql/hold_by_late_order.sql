@@ -11,13 +11,13 @@ create function hold_by_late_order(ended charge_attempt) returns void language p
         where id = (
             select late.id
             from charge_ledger late
-            where late.subscription_id = ended.subscription_id and late.billing_month = ended.billing_month
+            where late.subscription_id = ended.subscription_id collate "C" and late.billing_month = ended.billing_month
                 and late_order_at is not null and not late.live and late.orphaned_at is null and not orphaned
                 and not exists (
                     select from charge_attempt holder
                     where holder.live and holder.orphaned_at is null
                         and (
-                            holder.subscription_id = late.subscription_id and holder.billing_month = late.billing_month
+                            holder.subscription_id = late.subscription_id collate "C" and holder.billing_month = late.billing_month
                             or holder.request_id = late.request_id
                         )
                 )

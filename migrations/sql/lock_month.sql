@@ -5,10 +5,11 @@ create function lock_month(attempt_id uuid) returns void language plpgsql
     begin
         perform
         from charge_attempt attempt
-        where (subscription_id, billing_month) = (
+        where (subscription_id collate "C", billing_month) = (
             select named.subscription_id, named.billing_month from charge_attempt named where named.id = attempt_id
         )
-        order by id
+        -- As text, for which no index has an order. By the one of the ids, a plan may read all attempts in order.
+        order by id::text
         for no key update;
     end
     $$;

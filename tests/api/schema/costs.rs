@@ -26,6 +26,32 @@ fn load_after(first: usize, last: usize) -> String {
     )
 }
 
+/// Two months of charges of these subscriptions. One in a hundred was rejected and charged later, one in a hundred rejected,
+/// and one in fifty orphaned.
+fn charges(subscriptions: usize) -> String {
+    charges_after(0, subscriptions)
+}
+
+fn charges_after(first: usize, last: usize) -> String {
+    format!(
+        "insert into charge_attempt (
+             id, subscription_id, billing_month, request_id, customer_id, sku_id, state, token, claimed_at, deadline
+         )
+         select md5(n || month || place)::uuid, md5(n::text), month::date, month || place || n, 'c', 1, state,
+             gen_random_uuid(), now(), now()
+         from generate_series({first} + 1, {last}) n
+         cross join (values ('2026-10-01'), ('2026-11-01')) month (month)
+         cross join lateral (values
+             (1, case when n % 100 < 2 then 'rejected' else 'charged' end), (2, 'charged')
+         ) attempt (place, state)
+         where place = 1 or n % 100 = 0;
+         insert into orphan_note
+         select md5(n || month || 1)::uuid
+         from generate_series({first} + 1, {last}) n, (values ('2026-10-01'), ('2026-11-01')) month (month)
+         where n % 50 = 0;"
+    )
+}
+
 async fn api_with_clubs() -> Api {
     let api = Api::start().await;
     for _ in 0..2 {
@@ -54,7 +80,7 @@ pub async fn rows_read(connection: &mut PgConnection, statement: &str) -> i64 {
     after - before
 }
 
-/// The rows that the list reads, those of a page of it, and the most that another call reads.
+/// The rows that the list reads, those of a page of it, and the most that another call reads: each that changes something.
 async fn calls(connection: &mut PgConnection, subscription: &str) -> [i64; 3] {
     let list = rows_read(connection, "select eligible_subscriptions(null, null, null, 12000000, 60)").await;
     let page = rows_read(connection, "select eligible_subscriptions(null, 101, null, 12000000, 60)").await;
@@ -67,6 +93,11 @@ async fn calls(connection: &mut PgConnection, subscription: &str) -> [i64; 3] {
         format!(
             "select claim_charge('{subscription}', 'o', gen_random_uuid(), gen_random_uuid(), 'UTC', 19, true, null, 60)"
         ),
+        // A month that is open, and stays so.
+        "select settle_charge(live_attempt_id, token, 'rejected', 402::smallint, null, null)
+         from gen_random_uuid() token,
+             claim_charge(md5('1'), 'o', gen_random_uuid(), token, 'UTC', 19, true, null, 60)"
+            .to_owned(),
     ] {
         most = most.max(rows_read(connection, &call).await);
     }
@@ -100,36 +131,38 @@ async fn wrong_statistics_make_no_plan_quadratic() {
         "planned on ten analysed rows",
     ] {
         let api = api_with_clubs().await;
+        api.set_clock("timestamptz '2026-11-15'").await;
+        let loaded = format!("{} {}", load(MANY), charges(MANY));
         // It plans its statements before there are any rows.
         let mut old_session = connect(&api).await;
         calls(&mut old_session, "nobody").await;
         lookups(&mut old_session, "nobody", "nobody").await;
         match what {
-            "analysed" => api.run(&format!("{} analyze", load(MANY))).await,
-            "analysed when empty" => api.run(&format!("analyze; {}", load(MANY))).await,
+            "analysed" => api.run(&format!("{loaded} analyze")).await,
+            "analysed when empty" => api.run(&format!("analyze; {loaded}")).await,
             "analysed amid a load" => {
                 let mut loader = connect(&api).await;
                 let mut transaction = loader.begin().await.unwrap();
-                transaction.execute(AssertSqlSafe(load(MANY))).await.unwrap();
+                transaction.execute(AssertSqlSafe(loaded)).await.unwrap();
                 api.run("analyze").await;
                 transaction.commit().await.unwrap();
             }
             "analysed when there were many" => {
                 api.run(&format!(
-                    "{} analyze; delete from subscription_status_history; delete from subscription",
-                    load(MANY)
+                    "{loaded} analyze; delete from charge_attempt; delete from subscription_status_history;
+                     delete from subscription"
                 ))
                 .await;
-                api.run(&load(10)).await;
+                api.run(&format!("{} {}", load(10), charges(10))).await;
             }
             "planned on ten analysed rows" => {
-                api.run(&format!("{} analyze", load(10))).await;
+                api.run(&format!("{} {} analyze", load(10), charges(10))).await;
                 let subscription: String = api.ask(some).await;
                 calls(&mut old_session, &subscription).await;
                 lookups(&mut old_session, &subscription, "c-1").await;
-                api.run(&load_after(10, MANY)).await;
+                api.run(&format!("{} {}", load_after(10, MANY), charges_after(10, MANY))).await;
             }
-            _ => api.run(&load(MANY)).await,
+            _ => api.run(&loaded).await,
         }
         let subscription: String = api.ask(some).await;
         let in_old = calls(&mut old_session, &subscription).await;
@@ -153,27 +186,6 @@ async fn wrong_statistics_make_no_plan_quadratic() {
             assert!(most <= 80, "{what}: {most}");
         }
     }
-}
-
-/// Two months of charges of these subscriptions. One in a hundred was rejected and charged later, one in a hundred rejected,
-/// and one in fifty orphaned.
-fn charges(subscriptions: usize) -> String {
-    format!(
-        "insert into charge_attempt (
-             id, subscription_id, billing_month, request_id, customer_id, sku_id, state, token, claimed_at, deadline
-         )
-         select md5(n || month || place)::uuid, md5(n::text), month::date, month || place || n, 'c', 1, state,
-             gen_random_uuid(), now(), now()
-         from generate_series(1, {subscriptions}) n
-         cross join (values ('2026-10-01'), ('2026-11-01')) month (month)
-         cross join lateral (values
-             (1, case when n % 100 < 2 then 'rejected' else 'charged' end), (2, 'charged')
-         ) attempt (place, state)
-         where place = 1 or n % 100 = 0;
-         insert into orphan_note
-         select md5(n || month || 1)::uuid
-         from generate_series(50, {subscriptions}, 50) n, (values ('2026-10-01'), ('2026-11-01')) month (month);"
-    )
 }
 
 /// The rows that reading charges takes: everybody who is due, 100 of them, a page of the month, one subscription's in it, the
@@ -259,6 +271,39 @@ async fn wrong_statistics_make_no_read_of_charges_quadratic() {
             assert!(counts <= many * 4 / 3 + 1000, "{what}: the counts");
             assert!(months <= 30, "{what}: one subscription's months");
         }
+    }
+}
+
+#[tokio::test]
+async fn each_index_of_the_ledger_saves_a_call_from_reading_all_of_it() {
+    let api = api_with_clubs().await;
+    api.set_clock("timestamptz '2026-11-15'").await;
+    // An orphan holds the month of 49, which a claim then gives back.
+    api.run(&format!(
+        "{} {} insert into orphan_note select id from charge_attempt where subscription_id = md5('49'); analyze",
+        load(MANY),
+        charges(MANY)
+    ))
+    .await;
+    let subscription: String = api.ask("select md5('49')").await;
+    let mut session = connect(&api).await;
+    let mut reads = async || {
+        let mut reads = charge_reads(&mut session, &subscription).await.to_vec();
+        reads.push(calls(&mut session, &subscription).await.1);
+        reads.push(rows_read(&mut session, "select count_unresolved_charges()").await);
+        reads
+    };
+    let with_all = reads().await;
+    let names = "select string_agg(indexrelid::regclass::text, ' ' order by indexrelid)
+        from pg_index where indrelid = 'charge_attempt'::regclass and not indisunique";
+    for index in api.ask::<String>(names).await.split(' ') {
+        let definition: String = api.ask(&format!("select pg_get_indexdef('{index}'::regclass)")).await;
+        api.run(&format!("drop index {index}")).await;
+        let without = reads().await;
+        report(&format!("rows read, without {index}: {without:?} in place of {with_all:?}"));
+        let grows = with_all.iter().zip(&without).any(|(with, without)| *without > with + MANY as i64 / 2);
+        assert!(grows, "nothing here needs {index}");
+        api.run(&definition).await;
     }
 }
 
