@@ -454,7 +454,7 @@ fn a_new_revision_is_formatted() {
 
 #[tokio::test]
 async fn make_run_refuses_a_database_that_was_made_from_other_sources() {
-    let folder = checkout("beer-club-", &["dev", "model_config.json"]);
+    let folder = checkout("beer-club-", &["dev", "functions.yml", "model_config.json"]);
     let api = Api::start().await;
     let mut config = configuration(&api.database_url);
     config["ecommerce"] = json!({});
