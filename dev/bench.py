@@ -5,10 +5,8 @@ The results are in target/bench. --report also puts them into docs/. --quick mea
 
 import argparse
 import contextlib
-import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg2
+from functions import FUNCTIONS
 from local_api import target_directory
 from pgbouncer import pooling
 from postgres import USER, Server, own_folder
@@ -25,7 +24,7 @@ from processes import ROOT, Failed, end_with, running
 from with_database import migrate_throwaway
 
 FIRST_REVISION = "6640484e5703"
-POPULATION = ROOT / "bench/src/population.sql"
+POPULATION = ROOT / "bench/population.sql"
 CLUBS = 20
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
 # More than are open at the same time.
@@ -34,25 +33,16 @@ POOLER_CONNECTIONS, POOLER_CLIENTS = 10, 100
 OPTIONS = ("--shared_buffers=1GB", "--timezone=UTC")
 
 
-def functions() -> list[str]:
-    """The packages that are deployed: the workspace's default members."""
-    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    workspace = json.loads(subprocess.check_output(command, cwd=ROOT))
-    return [
-        package["name"] for package in workspace["packages"] if package["id"] in workspace["workspace_default_members"]
-    ]
-
-
 def build(target: Path) -> None:
     """Builds each separately, so that none gets the features of another."""
+    functions = [option for name in FUNCTIONS for option in ("-p", name)]
     measuring = ["--profile", "measure", "-p", "bench", "--bin", "bench", "-p", "bill-run", "--bin", "bill-run"]
-    builds = (["--release"], ["--release", "-p", "bare"], measuring)
-    for options in builds:
+    for options in (["--release", *functions], ["--release", "-p", "bare"], measuring):
         if subprocess.run(["cargo", "build", "--locked", *options], cwd=ROOT, check=False).returncode:
             raise Failed("the build failed")
     output = target / "bench"
     output.mkdir(exist_ok=True)
-    for name in (*functions(), "bare"):
+    for name in (*FUNCTIONS, "bare"):
         with zipfile.ZipFile(output / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as package:
             package.write(target / "release" / name, "bootstrap")
 
@@ -105,7 +95,7 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/performance.*")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/performance.md")
     return git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
 
 
@@ -116,7 +106,6 @@ def report(output: Path, heading: str) -> None:
     _, _, after = rest.partition(END)
     measured = (output / "performance.md").read_text(encoding="utf-8")
     page.write_text(f"{before}{BEGIN}\n{heading}\n\n{measured}\n{END}{after}", encoding="utf-8")
-    shutil.copy(output / "performance.svg", ROOT / "docs/performance.svg")
 
 
 def main() -> int:

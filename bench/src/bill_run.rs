@@ -1,8 +1,7 @@
 //! A bill run with a million due: charges per second and memory, with an API that takes a tenth of a second for each.
 
 use std::{
-    fs,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -14,10 +13,11 @@ use axum::{
     http::HeaderMap,
     routing::{get, post},
 };
+use harness::environment::peak_memory;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
-use crate::{Bar, Bench, Report, progress};
+use crate::{Bar, Bench, Report, megabytes, progress};
 
 const DUE: usize = 1_000_000;
 /// Ids of a page, as the command asks for them.
@@ -126,7 +126,7 @@ async fn measure(api: &Api, concurrency: u32, count: usize) -> (Duration, f64, f
     let mut peak = 0.0;
     let begin = loop {
         assert!(run.try_wait().expect("a child").is_none(), "the run ended early");
-        peak = memory(&run).max(peak);
+        peak = megabytes(peak_memory(run.id())).max(peak);
         if let Charges { begin: Some(begin), answered } = *api.state.charges.lock().expect("unpoisoned")
             && answered >= count
         {
@@ -137,13 +137,4 @@ async fn measure(api: &Api, concurrency: u32, count: usize) -> (Duration, f64, f
     let rate = count as f64 / begin.elapsed().as_secs_f64();
     run.kill().and_then(|()| run.wait()).expect("a child");
     (begin - started, rate, peak)
-}
-
-/// The most memory that a process has had, in MB. Linux only.
-fn memory(process: &Child) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("Linux's /proc");
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0.0, |line| {
-        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kibibytes * 1024.0 / 1e6
-    })
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use bench::statistics::Samples;
+use bench::Samples;
 
 use crate::{
     Bar, Bench, Report, number,
-    operation::{Operation, Subject, eligible_ids},
-    progress,
+    operation::{ELIGIBLE, Operation, Subject, ids},
+    progress, succeed,
 };
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Bench {
     pub async fn cold(&self, report: &mut Report) {
         progress("cold starts");
         let name = format!("head_{}", self.sizes[0]);
-        let ids = eligible_ids(&self.url(&name)).await;
+        let ids = ids(&self.url(&name), ELIGIBLE).await;
         let rounds = self.times(200, 30);
         let (for_direct, for_pooled) = ids.split_at(rounds);
         let mut functions = Operation::DIFFERENT.map(|operation| (operation.function(), operation)).to_vec();
@@ -30,11 +30,14 @@ impl Bench {
         for (direct, pooled) in for_direct.iter().zip(for_pooled) {
             for (function, operation) in &functions {
                 let starts = starts.entry(function).or_default();
-                let mut environment = self.start(function, &self.url(&name)).await;
-                starts.direct.push(environment.first_answer(&operation.call(&Subject::of(direct)).event()).await);
-                starts.next.push(environment.first_next().await);
-                let mut environment = self.start(function, &self.pooled(&name)).await;
-                starts.pooled.push(environment.first_answer(&operation.call(&Subject::of(pooled)).event()).await);
+                for (samples, url, subject) in
+                    [(&mut starts.direct, self.url(&name), direct), (&mut starts.pooled, self.pooled(&name), pooled)]
+                {
+                    let environment = self.start(function, &url).await;
+                    let answered = succeed(&environment, &operation.call(&Subject::of(subject)).event()).await.answered;
+                    samples.push(answered - environment.started);
+                    starts.next.push(environment.first_next().await);
+                }
             }
         }
         let mut rows = Vec::new();

@@ -2,38 +2,22 @@
 //! dev/bench.py prepares the builds, the server, its databases and the pooler.
 
 mod bill_run;
-mod charges;
-mod clubs;
 mod cold;
-mod databases;
 mod eligible;
-mod histories;
+mod months;
 mod operation;
 mod packages;
-mod plans;
 mod report;
+mod throughput;
 mod warm;
-mod writes;
 
-use std::{
-    collections::HashMap,
-    env,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{env, path::PathBuf, time::Duration};
 
-use bench::environment::Environment;
-use ecommerce_stub::{Credentials, Platform};
-use futures_util::future::join_all;
+use ecommerce_stub::Platform;
+use harness::{Environment, runtime_api::Invoked};
+use serde_json::Value;
 
-use operation::{Operation, Subject};
 use report::{Bar, Report, number, thousands};
-
-const ENVIRONMENTS: [usize; 3] = [1, 4, 16];
 
 struct Bench {
     /// URL of the server, without a database.
@@ -52,7 +36,6 @@ async fn main() {
     let [server, pooler, binaries, output, sizes, quick] =
         env::args().skip(1).collect::<Vec<_>>().try_into().expect("dev/bench.py");
     rustls::crypto::ring::default_provider().install_default().expect("the first one");
-    let credentials = Credentials { key: "key".to_owned(), secret: "secret".to_owned() };
     let bench = Bench {
         server,
         pooler,
@@ -60,18 +43,15 @@ async fn main() {
         output: output.into(),
         quick: quick == "quick",
         sizes: sizes.split(',').map(|size| size.parse().expect("a number of subscriptions")).collect(),
-        platform: Platform::start(0, credentials).await.expect("a free port"),
+        platform: bench::platform().await,
     };
     let mut report = Report::default();
     bench.cold(&mut report).await;
     bench.warm(&mut report).await;
     bench.packages(&mut report);
     bench.eligible(&mut report).await;
-    bench.clubs(&mut report).await;
-    bench.histories(&mut report).await;
-    bench.plans(&mut report).await;
-    bench.writes(&mut report).await;
-    bench.charges(&mut report).await;
+    bench.throughput(&mut report).await;
+    bench.months(&mut report).await;
     bench.bill_run(&mut report).await;
     report.write(&bench.output).expect("the folder for results");
 }
@@ -105,38 +85,27 @@ impl Bench {
     }
 
     async fn start(&self, function: &str, database: &str) -> Environment {
-        let settings = HashMap::from([
-            ("DATABASE_URL".to_owned(), database.to_owned()),
-            ("ECOMMERCE_BASE_URL".to_owned(), self.platform.base_url()),
-            ("ECOMMERCE_API_KEY".to_owned(), "key".to_owned()),
-            ("ECOMMERCE_API_SECRET".to_owned(), "secret".to_owned()),
-        ]);
-        Environment::start(&self.binary(function), &settings).await
+        bench::start(&self.binary(function), database, &self.platform, &[]).await
     }
+}
 
-    /// Requests per second of these environments, each one after the other.
-    async fn rate(&self, function: &str, environments: Vec<Environment>, ids: Arc<Vec<String>>) -> f64 {
-        let (operation, next) = (Operation::of(function), Arc::new(AtomicUsize::new(0)));
-        let time = Duration::from_millis(if self.quick { 700 } else { 3000 });
-        let work = environments.into_iter().map(|mut environment| {
-            let (ids, next) = (Arc::clone(&ids), Arc::clone(&next));
-            tokio::spawn(async move {
-                // The first call starts and connects, and is not counted.
-                let event = || {
-                    let id = &ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];
-                    operation.call(&Subject::of(id)).event()
-                };
-                environment.succeed(&event()).await;
-                let (started, mut done) = (Instant::now(), 0_u32);
-                while started.elapsed() < time {
-                    environment.succeed(&event()).await;
-                    done += 1;
-                }
-                f64::from(done) / started.elapsed().as_secs_f64()
-            })
-        });
-        join_all(work).await.into_iter().map(|rate| rate.expect("no panic")).sum()
-    }
+/// Invokes a function, which must answer with a success.
+async fn succeed(environment: &Environment, event: &Value) -> Invoked {
+    let invoked = bench::invoke(environment, event).await;
+    let payload = invoked.payload.as_ref().unwrap_or_else(|error| error);
+    // Only its beginning, because some are megabytes.
+    let start = String::from_utf8_lossy(&payload[..payload.len().min(400)]);
+    assert!(start.contains("\"statusCode\":20"), "{start}");
+    invoked
+}
+
+/// The time of a successful answer.
+async fn time(environment: &Environment, event: &Value) -> Duration {
+    succeed(environment, event).await.time()
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 fn progress(what: &str) {

@@ -1,4 +1,5 @@
-//! The operations that are measured: as an event for the function, as the least SQL, and as the function's own statements.
+//! The operations that are measured: as an event for the function, as the least SQL, and as the function's own calls of the
+//! database.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,8 @@ use club_core::{
     caller::Caller,
     clock::Budget,
     database::Database,
-    model::{ClubId, CustomerId, Status, SubscriptionId},
-    subscription::{EligiblePage, NewSubscription, StatusChange, Subscription},
+    model::{Status, SubscriptionId},
+    subscription::{EligiblePage, StatusChange, Subscription},
 };
 use futures_util::TryStreamExt;
 use harness::Call;
@@ -17,9 +18,9 @@ use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions, query, quer
 use uuid::Uuid;
 
 /// Ids of a small page.
-pub const SMALL_PAGE: u32 = 100;
+const SMALL_PAGE: u32 = 100;
 const CLUB: i32 = 1;
-/// More than any call takes. A quadratic plan takes longer, and ends the run.
+/// More than any call takes.
 const TIME: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,6 @@ impl Operation {
     pub const DIFFERENT: [Self; 5] = [Self::Subscribe, Self::Status, Self::Lookup, Self::Eligible, Self::Charge];
     pub const ALL: [Self; 6] =
         [Self::Subscribe, Self::Status, Self::Lookup, Self::Eligible, Self::Charge, Self::Replay];
-
-    pub fn of(function: &str) -> Self {
-        Self::ALL.into_iter().find(|operation| operation.function() == function).expect("a function")
-    }
 
     pub fn function(self) -> &'static str {
         self.call(&Subject::of("a-subscription")).function()
@@ -99,7 +96,7 @@ impl Subject {
     }
 }
 
-pub fn options(url: &str) -> PgConnectOptions {
+fn options(url: &str) -> PgConnectOptions {
     // PgBouncer refuses this start-up parameter.
     url.parse::<PgConnectOptions>().expect("a URL").extra_float_digits(None)
 }
@@ -108,12 +105,11 @@ pub async fn connect(url: &str) -> PgConnection {
     options(url).connect().await.expect("the database")
 }
 
-pub async fn eligible_ids(url: &str) -> Vec<String> {
-    let mut connection = connect(url).await;
-    query_scalar("select unnest(eligible_subscriptions(null, null, null, null, 600))")
-        .fetch_all(&mut connection)
-        .await
-        .expect("the list")
+pub const ELIGIBLE: &str = "select unnest(eligible_subscriptions(null, null, null, null, 600))";
+
+/// The ids that this query selects.
+pub async fn ids(url: &str, query: &'static str) -> Vec<String> {
+    query_scalar(query).fetch_all(&mut connect(url).await).await.expect("ids")
 }
 
 /// The least SQL that could do the work, on a connection without any settings.
@@ -173,6 +169,12 @@ impl Floor {
                     .expect("the ids");
                 assert_eq!(ids.len(), 100);
             }
+            Operation::Charge => {
+                let token = Uuid::new_v4();
+                let (verdict, attempt) = claim(connection, subject, token, true).await;
+                assert_eq!(verdict, "claimed");
+                settle(connection, attempt.expect("an attempt"), token).await;
+            }
             Operation::Replay => {
                 query("select request_id, billing_month, settled_at, \"order\" from charge_attempt where id = $1")
                     .bind(subject.attempt_id)
@@ -180,7 +182,6 @@ impl Floor {
                     .await
                     .expect("the attempt");
             }
-            Operation::Charge => unreachable!("a charge is compared with its own statements"),
         }
         started.elapsed()
     }
@@ -214,8 +215,8 @@ impl Floor {
     }
 }
 
-/// The functions' own statements, run by their own code. Only charge's two calls are written here, because its code makes an
-/// order between them.
+/// What the functions ask of the database about one subscription, asked by their own code. A claim is written here, because
+/// charge makes its order after it.
 pub struct Statements {
     database: Database,
     connection: PgConnection,
@@ -228,75 +229,35 @@ impl Statements {
         Self { database, connection: connect(url).await }
     }
 
-    pub async fn run(&mut self, operation: Operation, subject: &Subject) -> Duration {
-        let time = Budget::new(TIME);
+    pub async fn lookup(&self, subject: &Subject) -> Duration {
         let started = Instant::now();
-        match operation {
-            Operation::Subscribe => {
-                let customer = CustomerId::try_from(Uuid::new_v4().to_string()).expect("a customer");
-                let club = ClubId::parse(&CLUB.to_string()).expect("a club");
-                let new = NewSubscription::new(Caller::Anyone, club, customer).expect("any customer");
-                new.subscribe(&self.database, time).await.expect("a subscription");
-            }
-            Operation::Status => {
-                let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                StatusChange::new(Caller::Anyone, Tz::UTC, subscription, Status::Active)
-                    .record(&self.database, time)
-                    .await
-                    .expect("an entry");
-            }
-            Operation::Lookup => {
-                let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
-                Subscription::find(&subscription, &Caller::Anyone, &self.database, time).await.expect("a subscription");
-            }
-            Operation::Eligible => {
-                self.read(None, SMALL_PAGE).await;
-            }
-            Operation::Charge => {
-                let token = Uuid::new_v4();
-                let (verdict, attempt) = claim(&mut self.connection, subject, token, true).await;
-                assert_eq!(verdict, "claimed");
-                settle(&mut self.connection, attempt.expect("an attempt"), token).await;
-            }
-            Operation::Replay => {
-                let (verdict, _) = claim(&mut self.connection, subject, Uuid::new_v4(), true).await;
-                assert_eq!(verdict, "already_charged");
-            }
-        }
+        let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
+        let found = Subscription::find(&subscription, &Caller::Anyone, &self.database, Budget::new(TIME)).await;
+        found.expect("a subscription");
         started.elapsed()
     }
 
-    /// Decides about a charge and writes nothing.
-    pub async fn refuse(&mut self, subject: &Subject) -> Duration {
+    pub async fn status(&self, subject: &Subject) -> Duration {
+        let started = Instant::now();
+        let subscription = SubscriptionId::parse(&subject.subscription_id).expect("an id");
+        let change = StatusChange::new(Caller::Anyone, Tz::UTC, subscription, Status::Active);
+        change.record(&self.database, Budget::new(TIME)).await.expect("an entry");
+        started.elapsed()
+    }
+
+    /// The small page that begins after this id.
+    pub async fn page(&self, after: String) -> Duration {
+        let started = Instant::now();
+        let page = EligiblePage { after: Some(after), limit: Some(SMALL_PAGE), due: false };
+        page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
+        started.elapsed()
+    }
+
+    /// A claim that has no time to call out, and writes nothing.
+    pub async fn claim(&mut self, subject: &Subject) -> Duration {
         let started = Instant::now();
         claim(&mut self.connection, subject, Uuid::new_v4(), false).await;
         started.elapsed()
-    }
-
-    /// A page of the list.
-    pub async fn page(&mut self, after: Option<&str>, limit: u32) -> Duration {
-        let started = Instant::now();
-        self.read(after.map(str::to_owned), limit).await;
-        started.elapsed()
-    }
-
-    /// The whole list, page by page.
-    pub async fn all_pages(&mut self, limit: u32) -> Duration {
-        let started = Instant::now();
-        let mut after = None;
-        loop {
-            after = self.read(after, limit).await;
-            if after.is_none() {
-                return started.elapsed();
-            }
-        }
-    }
-
-    /// Where the next page begins, if there is one.
-    async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
-        let page = EligiblePage { after, limit: Some(limit), due: false };
-        let (eligible, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
-        eligible.next_after
     }
 }
 

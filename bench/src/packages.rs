@@ -4,11 +4,11 @@ use std::{fs, path::PathBuf};
 
 use harness::routes::functions;
 
-use crate::{Bar, Bench, Report, number};
+use crate::{Bar, Bench, Report, megabytes, number};
 
 impl Bench {
     pub fn packages(&self, report: &mut Report) {
-        let size = |path: PathBuf| fs::metadata(path).expect("it was built").len() as f64 / 1e6;
+        let size = |path: PathBuf| megabytes(fs::metadata(path).expect("it was built").len());
         let zip = |name: &str| size(self.output.join(format!("{name}.zip")));
         let rows = functions()
             .chain(["bare"])

@@ -1,14 +1,6 @@
-//! The results: a table of the bars for the terminal, everything in Markdown, and a plot.
+//! The results: a table of the bars for the terminal, and everything in Markdown.
 
 use std::{fs, io, path::Path};
-
-use plotters::{
-    chart::{ChartBuilder, SeriesLabelPosition},
-    element::{Circle, PathElement},
-    prelude::{BLACK, BLUE, IntoDrawingArea, IntoLogRange, RED, RGBColor, SVGBackend, WHITE},
-    series::LineSeries,
-    style::Color,
-};
 
 /// A measurement, and the limit that it must keep.
 pub struct Bar {
@@ -72,10 +64,6 @@ impl Bar {
 pub struct Report {
     bars: Vec<Bar>,
     tables: String,
-    /// Subscriptions, ms to read all pages, ms of the floor.
-    pub eligible_growth: Vec<(usize, f64, f64)>,
-    /// Environments, charges per second, the most that the platform lets them have.
-    pub charge_growth: Vec<(usize, f64, f64)>,
 }
 
 impl Report {
@@ -87,74 +75,12 @@ impl Report {
         self.tables += &format!("### {title}\n\n{text}\n\n{}\n", markdown(head, rows));
     }
 
-    /// Prints the bars, and writes `performance.md` and `performance.svg` there.
+    /// Prints the bars, and writes `performance.md` there.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let head = ["", "measured", "floor", "ratio", "bar", "verdict"];
         let bars = markdown(&head, self.bars.iter().map(Bar::row).collect());
         println!("\n{bars}");
-        fs::write(folder.join("performance.md"), format!("{bars}\n{}", self.tables))?;
-        self.plot(&folder.join("performance.svg")).map_err(io::Error::other)
-    }
-
-    fn plot(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let points = |growth: &[(usize, f64, f64)], pick: fn(&(usize, f64, f64)) -> f64| -> Vec<(f64, f64)> {
-            growth.iter().map(|point| (point.0 as f64, pick(point))).collect()
-        };
-        let panels = [
-            (
-                "Eligible, read page by page",
-                "subscriptions",
-                "ms",
-                [
-                    ("eligible", points(&self.eligible_growth, |point| point.1), BLUE),
-                    ("select id from subscription", points(&self.eligible_growth, |point| point.2), RED),
-                ],
-            ),
-            (
-                "Charges, where the platform takes 100 ms",
-                "environments",
-                "a second",
-                [
-                    ("charge", points(&self.charge_growth, |point| point.1), BLUE),
-                    ("at most", points(&self.charge_growth, |point| point.2), RED),
-                ],
-            ),
-        ];
-        let root = SVGBackend::new(path, (960, 400)).into_drawing_area();
-        root.fill(&WHITE)?;
-        for (area, (title, x, y, lines)) in root.split_evenly((1, 2)).iter().zip(panels) {
-            let all: Vec<(f64, f64)> = lines.iter().flat_map(|line| line.1.clone()).collect();
-            let range = |values: Vec<f64>| {
-                let (low, high) =
-                    values.iter().fold((f64::MAX, 0.0_f64), |(low, high), value| (low.min(*value), high.max(*value)));
-                (low * 0.7..high * 1.5).log_scale()
-            };
-            let mut chart = ChartBuilder::on(area)
-                .caption(title, ("sans-serif", 18))
-                .margin(12)
-                .x_label_area_size(40)
-                .y_label_area_size(60)
-                .build_cartesian_2d(
-                    range(all.iter().map(|point| point.0).collect()),
-                    range(all.iter().map(|point| point.1).collect()),
-                )?;
-            chart.configure_mesh().light_line_style(RGBColor(245, 245, 245)).x_desc(x).y_desc(y).draw()?;
-            for (name, line, color) in lines {
-                chart
-                    .draw_series(LineSeries::new(line.clone(), color.stroke_width(2)))?
-                    .label(name)
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
-                chart.draw_series(line.into_iter().map(|point| Circle::new(point, 3, color.filled())))?;
-            }
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::UpperLeft)
-                .background_style(WHITE)
-                .border_style(BLACK)
-                .draw()?;
-        }
-        root.present()?;
-        Ok(())
+        fs::write(folder.join("performance.md"), format!("{bars}\n{}", self.tables))
     }
 }
 

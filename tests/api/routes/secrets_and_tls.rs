@@ -7,8 +7,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{OriginalUri, State},
-    http::{HeaderMap, StatusCode},
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
 };
 use futures_util::{StreamExt, stream};
 use harness::{API_KEY, API_SECRET, Api, Call, Environment, database, eventually};
@@ -56,11 +56,7 @@ impl Extension {
     }
 }
 
-async fn answer(
-    State(extension): State<Arc<Extension>>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> (StatusCode, String) {
+async fn answer(State(extension): State<Arc<Extension>>, uri: Uri, headers: HeaderMap) -> (StatusCode, String) {
     if headers.get("x-aws-parameters-secrets-token").is_none_or(|token| token != TOKEN) {
         return (StatusCode::UNAUTHORIZED, String::new());
     }

@@ -1,20 +1,27 @@
-//! A function's environment: its real binary, as a process on a simulated Runtime API.
+//! A function's environment: its real binary, as a process on a Runtime API.
 
 use std::{
     collections::HashMap,
     env, fs,
     path::{Path, PathBuf},
+    pin::pin,
     process::{Command, Stdio},
     sync::{Arc, LazyLock, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use lambda_simulator::{InvocationBuilder, InvocationStatus, Simulator};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    time::timeout,
+};
 
-use crate::{gateway::Call, routes};
+use crate::{
+    gateway::Call,
+    routes,
+    runtime_api::{Invoked, RuntimeApi},
+};
 
 /// A function's answer, as the gateway passes it to the caller.
 #[derive(Clone, Debug)]
@@ -73,9 +80,13 @@ impl Answer {
     }
 }
 
+/// What a function that hangs is waited for, after its deadline.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct Environment {
-    simulator: Simulator,
+    api: RuntimeApi,
     process: Mutex<std::process::Child>,
+    pub started: Instant,
     log: Arc<Mutex<String>>,
 }
 
@@ -86,30 +97,39 @@ impl Environment {
 
     /// With its working directory there.
     pub async fn start_in(directory: &Path, function: &str, settings: &HashMap<String, String>) -> Self {
-        let simulator = Simulator::builder().function_name(function).build().await.expect("a Runtime API");
-        let mut process = command(function, settings)
-            .current_dir(directory)
-            .envs(simulator.lambda_env_vars())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the function starts");
+        let mut command = command(function, settings);
+        Self::of(command.current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::piped())).await
+    }
+
+    /// Of this command. Its log has what the command pipes.
+    pub async fn of(command: &mut Command) -> Self {
+        let api = RuntimeApi::start().await;
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", &api.address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "function")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_REGION", "us-east-1");
+        let started = Instant::now();
+        let mut process = command.spawn().expect("the function starts");
         let log = Arc::new(Mutex::new(String::new()));
-        let stdout = tokio::process::ChildStdout::from_std(process.stdout.take().expect("piped")).expect("async");
-        let stderr = tokio::process::ChildStderr::from_std(process.stderr.take().expect("piped")).expect("async");
-        collect(stdout, &log);
-        collect(stderr, &log);
-        Self { simulator, process: Mutex::new(process), log }
+        if let Some(output) = process.stdout.take() {
+            collect(tokio::process::ChildStdout::from_std(output).expect("async"), &log);
+        }
+        if let Some(output) = process.stderr.take() {
+            collect(tokio::process::ChildStderr::from_std(output).expect("async"), &log);
+        }
+        Self { api, process: Mutex::new(process), started, log }
+    }
+
+    pub async fn call(&self, call: &Call) -> Answer {
+        self.invoke(call.event(), Duration::from_secs(29)).await
     }
 
     /// The same for a function that may die during the call, which then has no answer.
     pub async fn try_call(&self, call: &Call) -> Option<Answer> {
         // The tests look at what a function does after a long stop. Lambda would have ended it.
         self.invoke_raw(call.event(), Duration::from_secs(900)).await.ok().map(Answer::of)
-    }
-
-    pub async fn call(&self, call: &Call) -> Answer {
-        self.invoke(call.event(), Duration::from_secs(29)).await
     }
 
     /// Invokes it with this event, and this time until Lambda's deadline.
@@ -120,25 +140,35 @@ impl Environment {
 
     /// What the function handed to the Runtime API, or the error that it reported.
     pub async fn invoke_raw(&self, event: Value, time: Duration) -> Result<Value, String> {
-        let milliseconds = u64::try_from(time.as_millis()).expect("a while");
-        let invocation =
-            InvocationBuilder::new().payload(event).timeout_ms(milliseconds).build().expect("an invocation");
-        let id = self.simulator.enqueue(invocation).await;
-        let patience = tokio::time::Instant::now() + time + Duration::from_secs(60);
+        let Invoked { payload, .. } = self.invoke_timed(&event, time).await?;
+        let payload = payload.map_err(|error| String::from_utf8_lossy(&error).into_owned())?;
+        Ok(serde_json::from_slice(&payload).expect("JSON"))
+    }
+
+    /// The same, unread, with its times; an error if the process ends before.
+    pub async fn invoke_timed(&self, event: &Value, time: Duration) -> Result<Invoked, String> {
+        self.wait_for(time + PATIENCE, self.api.invoke(event, time)).await
+    }
+
+    /// From the start of the process to its first request for an event.
+    pub async fn first_next(&self) -> Duration {
+        let asked = self.wait_for(PATIENCE, self.api.first_next()).await;
+        asked.unwrap_or_else(|ended| panic!("{ended}\n{}", self.log())) - self.started
+    }
+
+    /// Waits as long as the process lives.
+    async fn wait_for<T>(&self, patience: Duration, event: impl Future<Output = T>) -> Result<T, String> {
+        let (mut event, began) = (pin!(event), Instant::now());
         loop {
-            assert!(tokio::time::Instant::now() < patience, "no answer at all:\n{}", self.log());
-            // In slices, because the simulator can miss an answer that comes between its look and its wait.
-            match self.simulator.wait_for_invocation_complete(&id, Duration::from_millis(50)).await {
-                Ok(state) if state.status == InvocationStatus::Success => {
-                    return Ok(state.response.expect("a success has a response").payload);
-                }
-                Ok(state) => return Err(format!("{:?}", state.error)),
-                Err(_) => {
-                    if let Ok(Some(status)) = self.process.lock().expect("unpoisoned").try_wait() {
-                        return Err(format!("the function ended: {status}"));
-                    }
-                }
+            // Looks before it waits, because the process may have answered and ended.
+            let ended = self.process.lock().expect("unpoisoned").try_wait().expect("a child");
+            if let Ok(event) = timeout(Duration::from_millis(50), &mut event).await {
+                return Ok(event);
             }
+            if let Some(status) = ended {
+                return Err(format!("the function ended: {status}"));
+            }
+            assert!(began.elapsed() < patience, "no answer at all:\n{}", self.log());
         }
     }
 
@@ -160,12 +190,9 @@ impl Environment {
         kill_process(self.process_id(), signal).expect("the process is there");
     }
 
-    /// The most memory that the process has had so far, in bytes.
+    /// See [`peak_memory`].
     pub fn peak_memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.process_id().as_raw_nonzero());
-        let status = fs::read_to_string(status).expect("Linux");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
-        peak.expect("a peak").trim().parse::<u64>().expect("a number") * 1024
+        peak_memory(self.process.lock().expect("unpoisoned").id())
     }
 
     /// Whether the process is stopped.
@@ -191,6 +218,13 @@ impl Drop for Environment {
         let _ = process.kill();
         let _ = process.wait();
     }
+}
+
+/// The most memory that this process has had so far, in bytes. Linux only.
+pub fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("Linux");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+    peak.expect("a peak").trim().parse::<u64>().expect("a number") * 1024
 }
 
 /// The function's binary with these settings and no others.

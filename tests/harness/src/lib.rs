@@ -8,6 +8,7 @@ pub mod environment;
 pub mod gateway;
 pub mod postgres;
 pub mod routes;
+pub mod runtime_api;
 pub mod wire;
 
 use std::{
@@ -58,8 +59,8 @@ impl Api {
         let database_url = create_database(&format!("template {TEMPLATE}")).await;
         let sql = pool(&database_url).await;
 
-        // A test may make an HTTP client before the first environment starts.
-        lambda_simulator::ensure_default_crypto_provider();
+        // For the HTTP clients of the tests. Another test of this process may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let credentials = Credentials { key: API_KEY.to_owned(), secret: API_SECRET.to_owned() };
         let platform = Platform::start(0, credentials).await.expect("a free port");
         let mut usual = HashMap::from([

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use bench::{environment::Environment, statistics::Samples};
+use bench::{Samples, invoke};
 use ecommerce_stub::Platform;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
-use harness::Call;
-use serde_json::{Value, json};
+use harness::{Answer, Call, Environment};
+use serde_json::json;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -184,62 +184,50 @@ fn groups(environments: Vec<Environment>) -> Vec<Vec<Environment>> {
     groups
 }
 
-pub struct Answer {
-    /// 0 if the function failed.
-    status: u64,
-    body: Value,
-}
-
-impl Answer {
-    fn text(&self, member: &str) -> &str {
-        self.body[member].as_str().unwrap_or_default()
-    }
-}
-
 /// Makes all calls at once.
-pub async fn run(mut crowd: Crowd, world: &World, record: &Record) {
+pub async fn run(crowd: Crowd, world: &World, record: &Record) {
     let charged: HashSet<&str> = world.to_charge.iter().map(String::as_str).collect();
     let mut work: Vec<BoxFuture<()>> = Vec::new();
-    for (group, customers) in crowd.subscribe.iter_mut().zip(world.customers.chunks(ROUNDS)) {
+    for (group, customers) in crowd.subscribe.iter().zip(world.customers.chunks(ROUNDS)) {
         work.push(subscribe(group, world.club, customers, record).boxed());
     }
-    for (group, subscriptions) in crowd.charge.iter_mut().zip(world.to_charge.chunks(ROUNDS)) {
+    for (group, subscriptions) in crowd.charge.iter().zip(world.to_charge.chunks(ROUNDS)) {
         work.push(charge(group, subscriptions, record).boxed());
     }
-    for (place, environment) in crowd.status.iter_mut().enumerate() {
+    for (place, environment) in crowd.status.iter().enumerate() {
         work.push(status(environment, place, &world.to_change, record).boxed());
     }
-    for environment in &mut crowd.eligible {
+    for environment in &crowd.eligible {
         work.push(eligible(environment, &charged, record).boxed());
     }
     join_all(work).await;
 }
 
 /// The answer must be one of these: a status, and the code if it is a refusal.
-pub async fn call(environment: &mut Environment, call: &Call, may_be: &[(u64, &str)], record: &Record) -> Answer {
-    let (time, payload) = environment.invoke(&call.event()).await;
-    record.answer(call.function(), time);
-    let answer: Value = serde_json::from_slice(&payload).unwrap_or_default();
-    let body = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
-    let answer = Answer { status: answer["statusCode"].as_u64().unwrap_or_default(), body };
+pub async fn call(environment: &Environment, call: &Call, may_be: &[(u64, &str)], record: &Record) -> Answer {
+    let invoked = invoke(environment, &call.event()).await;
+    record.answer(call.function(), invoked.time());
+    // The functions never fail an invocation.
+    let payload = invoked.payload.unwrap_or_else(|error| panic!("{} fails: {error:?}", call.function()));
+    let answer = Answer::of(serde_json::from_slice(&payload).expect("an answer"));
     let (status, code) = (answer.status, answer.text("code"));
     record.check(may_be.contains(&(status, code)), || format!("{} answers {status} {code}", call.function()));
     answer
 }
 
 /// Each customer by all of the group at the same moment.
-async fn subscribe(group: &mut [Environment], club: i32, customers: &[String], record: &Record) {
+async fn subscribe(group: &[Environment], club: i32, customers: &[String], record: &Record) {
     let may_be = [(201, ""), (409, "already_subscribed")];
     for customer in customers {
         let of_customer = Call::subscribe(club, customer);
-        let calls = group.iter_mut().map(|environment| call(environment, &of_customer, &may_be, record));
+        let calls = group.iter().map(|environment| call(environment, &of_customer, &may_be, record));
         let created = join_all(calls).await.iter().filter(|answer| answer.status == 201).count();
         record.check(created == 1, || format!("{created} calls of the same moment create a subscription"));
     }
 }
 
 /// Each subscription by all of the group at the same moment, each call under another request_id, until all have the order.
-async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Record) {
+async fn charge(group: &[Environment], subscriptions: &[String], record: &Record) {
     // The caller repeats each of these refusals. On a busy machine the platform may not be reached in time.
     let may_be = [
         (200, ""),
@@ -249,13 +237,13 @@ async fn charge(group: &mut [Environment], subscriptions: &[String], record: &Re
         (504, "charge_outcome_unknown"),
     ];
     for subscription in subscriptions {
-        let mut waiting: Vec<(&mut Environment, Call)> = group
-            .iter_mut()
+        let mut waiting: Vec<(&Environment, Call)> = group
+            .iter()
             .map(|environment| (environment, Call::charge(subscription, &Uuid::new_v4().to_string())))
             .collect();
         let (mut charges, mut request_ids) = (0, HashSet::new());
         while !waiting.is_empty() {
-            let calls = waiting.iter_mut().map(|(environment, charge)| call(environment, charge, &may_be, record));
+            let calls = waiting.iter().map(|(environment, charge)| call(environment, charge, &may_be, record));
             let answers = join_all(calls).await;
             for answer in answers.iter().filter(|answer| answer.status == 200) {
                 charges += usize::from(answer.body["already_charged"] == false);
@@ -286,7 +274,7 @@ fn status_of(round: usize) -> usize {
 }
 
 /// Records statuses of any subscription, each with different details. Every third is a pause that ends by itself.
-async fn status(environment: &mut Environment, place: usize, subscriptions: &[String], record: &Record) {
+async fn status(environment: &Environment, place: usize, subscriptions: &[String], record: &Record) {
     for round in 0..ROUNDS {
         let subscription = &subscriptions[(place * 7 + round * 31) % subscriptions.len()];
         let details = format!("{place}, {round}");
@@ -297,7 +285,7 @@ async fn status(environment: &mut Environment, place: usize, subscriptions: &[St
 }
 
 /// Reads the whole list, page by page. It ascends, and has everything that stays eligible.
-async fn eligible(environment: &mut Environment, always: &HashSet<&str>, record: &Record) {
+async fn eligible(environment: &Environment, always: &HashSet<&str>, record: &Record) {
     for _ in 0..WALKS {
         let (mut last, mut found) = (String::new(), 0);
         loop {

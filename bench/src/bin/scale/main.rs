@@ -6,17 +6,11 @@ mod operator;
 mod sessions;
 mod turns;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    env,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
-use bench::environment::Environment;
-use ecommerce_stub::{Behaviour, Credentials, Platform};
+use ecommerce_stub::{Behaviour, Platform};
 use futures_util::{StreamExt, stream};
+use harness::Environment;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -24,7 +18,6 @@ use tokio::{
 };
 
 use load::{Crowd, Record, World};
-use turns::Turns;
 
 /// The platform takes long enough for several charges of a subscription to meet.
 const PLATFORM_MS: u64 = 50;
@@ -82,9 +75,20 @@ async fn check(stage: &Stage) -> ExitCode {
     pooled.record.check(pooled.connections <= most, || format!("{} server connections", pooled.connections));
     sessions::check_defaults(&stage.url("pooled"), &format!("{}/pooled", stage.pooler), most, &pooled.record).await;
     let direct = stage.run("direct", &stage.server).await;
-    print(stage, &pooled, &direct);
+    for (way, Run { record, took, connections, truncates }) in [("through PgBouncer", &pooled), ("directly", &direct)] {
+        let (processes, took) = (stage.environments, took.as_secs_f64());
+        let what = format!(
+            "{processes} processes {way}: {connections} server connections, {truncates} truncates, {took:.1} s"
+        );
+        print(&what, &load::FUNCTIONS, record);
+    }
     let turns = stage.turns(&stage.small_server, "turns").await;
-    print_turns(&turns);
+    let (slowest, login) = (turns.slowest.as_millis(), turns.slowest_login.as_millis());
+    let what = format!(
+        "in turn, on 100 connections: slowest answer {slowest} ms; slowest of {} logins {login} ms",
+        turns.logins
+    );
+    print(&what, &turns::FUNCTIONS, &turns.record);
 
     let mut code = ExitCode::SUCCESS;
     for (name, record) in [("through the pooler", pooled.record), ("direct", direct.record), ("in turn", turns.record)]
@@ -103,27 +107,21 @@ impl Stage {
         format!("{}/{database}", self.server)
     }
 
-    /// The platform, and the settings of functions that reach the database by this URL.
-    async fn surroundings(&self, url: &str) -> (Platform, HashMap<String, String>) {
-        let credentials = Credentials { key: "key".to_owned(), secret: "secret".to_owned() };
-        let platform = Platform::start(0, credentials).await.expect("a free port");
+    async fn platform(&self) -> Platform {
+        let platform = bench::platform().await;
         platform.behave(Behaviour { delay_ms: PLATFORM_MS, ..Behaviour::default() });
-        let settings = HashMap::from([
-            ("DATABASE_URL".to_owned(), url.to_owned()),
-            ("ECOMMERCE_BASE_URL".to_owned(), platform.base_url()),
-            ("ECOMMERCE_API_KEY".to_owned(), "key".to_owned()),
-            ("ECOMMERCE_API_SECRET".to_owned(), "secret".to_owned()),
-        ]);
-        (platform, settings)
+        platform
     }
 
     async fn start(
         &self,
         functions: Vec<&'static str>,
-        settings: &HashMap<String, String>,
+        database: &str,
+        platform: &Platform,
+        settings: &[(&str, &str)],
     ) -> Vec<(&'static str, Environment)> {
         let environments = stream::iter(functions).map(async |function| {
-            let mut environment = Environment::start(&self.binaries.join(function), settings).await;
+            let environment = bench::start(&self.binaries.join(function), database, platform, settings).await;
             environment.first_next().await;
             (function, environment)
         });
@@ -133,16 +131,16 @@ impl Stage {
     /// The load on this database, which the functions reach by that server or pooler.
     async fn run(&self, database: &str, reached_by: &str) -> Run {
         let url = self.url(database);
-        let (platform, mut settings) = self.surroundings(&format!("{reached_by}/{database}")).await;
-        if reached_by == self.server {
-            // This server has a connection for each process, so nobody waits for one. Processes that share two cores
-            // with it would need more time to connect again than to call.
-            settings.insert("DATABASE_IDLE_TIMEOUT_MS".to_owned(), "0".to_owned());
-        }
+        // The server has a connection for each process, so nobody waits for one. Processes that share two cores with it would
+        // need more time to connect again than to call.
+        let settings = [("DATABASE_IDLE_TIMEOUT_MS", "0")];
+        let settings = if reached_by == self.server { &settings[..] } else { &[] };
         let functions = Crowd::functions(self.environments);
         let world = World::create(&url, &functions).await;
         eprintln!("starting {} processes, {database}", self.environments);
-        let crowd = Crowd::of(self.start(functions, &settings).await);
+        let platform = self.platform().await;
+        let reached_at = format!("{reached_by}/{database}");
+        let crowd = Crowd::of(self.start(functions, &reached_at, &platform, settings).await);
 
         eprintln!("calling them all at once");
         let record = Record::default();
@@ -166,45 +164,13 @@ impl Stage {
     }
 }
 
-fn print(stage: &Stage, pooled: &Run, direct: &Run) {
-    println!("\n{} processes; p50 and p99 in ms", stage.environments);
-    let heads = ["", "through PgBouncer", "", "", "direct", "", ""];
-    let columns = ["function", "answers", "p50", "p99", "answers", "p50", "p99"];
-    let mut rows = vec![heads.map(str::to_owned), columns.map(str::to_owned)];
-    for function in load::FUNCTIONS {
-        let [pooled, direct] = [pooled, direct].map(|run| run.record.summary(function));
-        let [a, b, c] = pooled;
-        let [d, e, f] = direct;
-        rows.push([function.to_owned(), a, b, c, d, e, f]);
+fn print(what: &str, functions: &[&'static str], record: &Record) {
+    println!("\n{what}\n{:<12}{:>9}{:>9}{:>9}", "", "answers", "p50, ms", "p99, ms");
+    for function in functions {
+        let [answers, p50, p99] = record.summary(function);
+        println!("{function:<12}{answers:>9}{p50:>9}{p99:>9}");
     }
-    for (what, of) in [
-        ("server connections", (|run| run.connections.to_string()) as fn(&Run) -> String),
-        ("truncates", |run| run.truncates.to_string()),
-        ("seconds", |run| format!("{:.1}", run.took.as_secs_f64())),
-    ] {
-        let none = String::new;
-        rows.push([what.to_owned(), of(pooled), none(), none(), of(direct), none(), none()]);
+    for (answer, times) in record.repeats() {
+        println!("charges repeated because of {answer}: {times}");
     }
-    let repeats = [pooled, direct].map(|run| run.record.repeats());
-    let kinds: BTreeSet<&String> = repeats.iter().flat_map(BTreeMap::keys).collect();
-    for kind in kinds {
-        let [pooled, direct] = repeats.each_ref().map(|of| of.get(kind).unwrap_or(&0).to_string());
-        let none = String::new;
-        rows.push([format!("charge repeats {kind}"), pooled, none(), none(), direct, none(), none()]);
-    }
-    for [first, rest @ ..] in rows {
-        print!("{first:<42}");
-        rest.iter().for_each(|cell| print!("{cell:>9}"));
-        println!();
-    }
-}
-
-fn print_turns(turns: &Turns) {
-    println!("\n{:<42}{:>9}{:>9}{:>9}", "in turn, on 100 connections", "answers", "p50", "p99");
-    for function in turns::FUNCTIONS {
-        let [answers, p50, p99] = turns.record.summary(function);
-        println!("{function:<42}{answers:>9}{p50:>9}{p99:>9}");
-    }
-    let (slowest, login) = (turns.slowest.as_millis(), turns.slowest_login.as_millis());
-    println!("slowest answer {slowest} ms; slowest of {} logins {login} ms", turns.logins);
 }

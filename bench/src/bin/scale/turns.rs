@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench::environment::Environment;
 use futures_util::future::{join, join_all};
-use harness::Call;
+use harness::{Call, Environment};
 use reqwest::Url;
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection, Executor, postgres::PgConnectOptions};
@@ -48,10 +47,10 @@ impl Stage {
         let subscriptions = load::subscriptions(&mut admin, club, EACH).await;
         admin.close().await.expect("the session ends");
 
-        let (platform, settings) = self.surroundings(&as_role("functions", &url)).await;
+        let platform = self.platform().await;
         eprintln!("starting {} processes, {database}", FUNCTIONS.len() * EACH);
         let functions = FUNCTIONS.into_iter().flat_map(|function| [function; EACH]).collect();
-        let mut environments = self.start(functions, &settings).await;
+        let mut environments = self.start(functions, &as_role("functions", &url), &platform, &[]).await;
         environments.sort_by_key(|(function, _)| FUNCTIONS.iter().position(|name| name == function));
 
         eprintln!("calling {EACH} at once, function by function");
@@ -59,11 +58,10 @@ impl Stage {
             Turns { record: Record::default(), slowest: Duration::ZERO, logins: 0, slowest_login: Duration::ZERO };
         let person = PgConnectOptions::from_str(&as_role("person", &url)).expect("a URL");
         for _ in 0..ROUNDS {
-            for group in environments.chunks_mut(EACH) {
-                let calls =
-                    group.iter_mut().zip(&subscriptions).map(async |((function, environment), subscription)| {
-                        call(function, environment, club, subscription, &turns.record).await
-                    });
+            for group in environments.chunks(EACH) {
+                let calls = group.iter().zip(&subscriptions).map(async |((function, environment), subscription)| {
+                    call(function, environment, club, subscription, &turns.record).await
+                });
                 let turn = async {
                     let (answered, login_meanwhile) = join(join_all(calls), login(&person)).await;
                     (answered, login_meanwhile.max(login(&person).await))
@@ -90,13 +88,7 @@ fn as_role(role: &str, url: &str) -> String {
 }
 
 /// The time until its answer, which is a success.
-async fn call(
-    function: &str,
-    environment: &mut Environment,
-    club: i32,
-    subscription: &str,
-    record: &Record,
-) -> Duration {
+async fn call(function: &str, environment: &Environment, club: i32, subscription: &str, record: &Record) -> Duration {
     let of_subscription = format!("/subscription/{subscription}");
     let (call, success) = match function {
         "subscribe" => (Call::subscribe(club, &Uuid::new_v4().to_string()), 201),
