@@ -295,8 +295,8 @@ impl Statements {
     /// Where the next page begins, if there is one.
     async fn read(&mut self, after: Option<String>, limit: u32) -> Option<String> {
         let page = EligiblePage { after, limit: Some(limit), due: false };
-        let (eligible, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
-        eligible.next_after
+        let (page, _) = page.read(&self.database, Tz::UTC, Budget::new(TIME)).await.expect("a page");
+        page.next?.into_iter().find_map(|(name, value)| (name == "after").then_some(value))
     }
 }
 
