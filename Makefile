@@ -1,9 +1,10 @@
 # run, bill-run, test, model, lint, documents, contract, bench, scale, package, check-deploy; fmt and sqlx correct what lint finds;
-# requirements pins the Python packages.
+# requirements pins the Python packages; release-digests freezes the revisions of a release.
 PYTHON := .venv/bin/python
 WITH_DATABASE := $(PYTHON) dev/with_database.py
 
-.PHONY: run test model lint fmt sqlx documents contract package check-deploy bench bench-quick bench-report scale bill-run requirements
+.PHONY: run test model lint fmt sqlx documents contract package check-deploy bench bench-quick bench-report scale bill-run requirements \
+	release-digests
 
 # The whole API on localhost:9000, until Ctrl-C. PORT=9100 chooses another port.
 run: .venv/installed
@@ -31,6 +32,7 @@ lint: .venv/installed
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	$(PYTHON) migrations/released.py
 	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py --check
 
 fmt: .venv/installed
@@ -42,11 +44,15 @@ fmt: .venv/installed
 sqlx: .venv/installed
 	$(WITH_DATABASE) $(PYTHON) dev/sqlx_cache.py
 
+# Writes the digests of what is released now into migrations/released.json, under the release that CHANGELOG.md has.
+release-digests: .venv/installed
+	$(PYTHON) migrations/released.py --add
+
 NAMED := $(if $(ONLY),-k '$(ONLY)')
 
 # What needs nothing that runs: openapi.yaml, and the pages and lists that must agree with it. It takes seconds.
 documents: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
-	tests/contract/.venv/bin/pytest tests/contract/test_document.py $(NAMED)
+	tests/contract/.venv/bin/pytest tests/contract/test_document.py tests/contract/test_names.py $(NAMED)
 
 # Judges written by others hold the running API to openapi.yaml.
 contract: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
@@ -104,7 +110,7 @@ bench-report: .venv/installed
 
 # The operators' command: make bill-run ARGS='charge --api http://localhost:9000'
 bill-run:
-	@cargo run --locked --quiet -p bill-run -- $(ARGS)
+	@cargo run --locked --quiet --bin bill-run -- $(ARGS)
 
 # Hundreds of function processes, through PgBouncer over 20 connections and then directly, while an operator truncates.
 scale: .venv/installed

@@ -20,6 +20,15 @@ const OPERATORS_LIMITS = { rate_limit: 50, burst_limit: 100 };
 
 const isReference = (value) => value.startsWith('arn:');
 
+/** The keys that the schema does not have. Where it allows no others, check() has refused them. */
+function unread(block, { properties = {} }, parents = []) {
+  return Object.entries(block).flatMap(([key, value]) => {
+    const path = [...parents, key];
+    if (!(key in properties)) return [path.join('.')];
+    return properties[key].properties ? unread(value, properties[key], path) : [];
+  });
+}
+
 /**
  * What `<stage>_config.json` says about a deployment. The functions read the same file in crates/core/src/config.rs,
  * Alembic in migrations/env.py.
@@ -38,9 +47,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
   }
   check(config, name);
   const chosen = stageOf({ stage, config, name, fail });
-  const warnings = Object.keys(config)
-    .filter((key) => !(key in schema.properties))
-    .map((key) => `nothing reads \`${key}\` of ${name}`);
+  const warnings = unread(config, schema).map((key) => `nothing reads \`${key}\` of ${name}`);
 
   const { database, vpc, alarms, operators = {}, customers = {} } = config;
   const ecommerce = platform();

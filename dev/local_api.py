@@ -40,9 +40,9 @@ class Api:
 
 
 def build() -> None:
-    for package in ([], ["-p", "ecommerce-stub"]):
-        if subprocess.run(["cargo", "build", "--locked", *package], cwd=ROOT, check=False).returncode:
-            raise Failed("the build failed")
+    # The same packages as `cargo lambda watch`: others would need other features, and crates would be built once more.
+    if subprocess.run(["cargo", "build", "--locked"], cwd=ROOT, check=False).returncode:
+        raise Failed("the build failed")
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """PgBouncer in transaction mode, in front of an embedded PostgreSQL.
 
 It must handle named prepared statements by default, as 1.24 does. The variable PGBOUNCER names the program. Without it,
-the one on the PATH is used if it is new enough. Otherwise it is unpacked from Debian's packages and started with their
-libraries and loader, so it also runs on an older Debian. Nothing is installed, and apt's state does not change.
+the one on the PATH is used if it is new enough. Otherwise it is unpacked from Debian's packages, because no package of
+PyPI, npm or crates.io has the program. Nothing is installed.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from processes import ROOT, Failed, running
 from with_api import free_ports
 
 OLDEST = (1, 24)
-# The first Debian release that has it.
-SUITE = "trixie"
+# The first release of Debian that has it.
+SOURCE = "deb http://deb.debian.org/debian trixie main\n"
 MISSING = "install PgBouncer 1.24 or later, or let the variable PGBOUNCER name one"
 
 
@@ -116,6 +116,7 @@ def version(command: list) -> tuple[int, ...]:
 
 
 def with_own_loader(libraries: Path, binary: Path) -> list:
+    """An older Debian's own libraries are too old for it."""
     loader = next(libraries.glob("ld-linux-*.so.*"), None)
     if loader is None:
         raise Failed(f"{libraries} has no loader: {MISSING}")
@@ -124,7 +125,7 @@ def with_own_loader(libraries: Path, binary: Path) -> list:
 
 def unpack(folder: Path) -> None:
     """Takes PgBouncer, its loader and its libraries out of Debian's packages."""
-    if not all(map(shutil.which, ("apt-get", "apt-config", "dpkg"))):
+    if not all(map(shutil.which, ("apt-get", "dpkg"))):
         raise Failed(MISSING)
     with tempfile.TemporaryDirectory(prefix="beer-club-", ignore_cleanup_errors=True) as temporary:
         whole, part = Path(temporary) / "whole", folder.with_name("pgbouncer.part")
@@ -144,17 +145,12 @@ def unpack(folder: Path) -> None:
 
 
 def download(folder: Path) -> list[Path]:
-    """The packages of PgBouncer and its dependencies, from the mirror that this machine's apt uses."""
-    mirrors = done("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main")
+    """The packages of PgBouncer and all its dependencies, for an apt that has nothing installed."""
     for path in ("lists/partial", "cache/archives/partial"):
         (folder / path).mkdir(parents=True)
     (folder / "status").touch()
-    # How to download (a proxy, for example) comes from this machine. Everything else is separate: no package counts as
-    # installed, so all are downloaded, and no hook runs.
-    acquire = [line for line in done("apt-config", "dump").splitlines() if line.startswith("Acquire::")]
+    (folder / "sources.list").write_text(SOURCE, encoding="utf-8")
     settings = {
-        "Dir::Etc::Main": "/dev/null",
-        "Dir::Etc::Parts": "/dev/null",
         "Dir::Etc::SourceList": folder / "sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
         "Dir::State::Lists": folder / "lists",
@@ -163,24 +159,15 @@ def download(folder: Path) -> list[Path]:
         # Root does not become a user who cannot write here.
         "APT::Sandbox::User": "",
     }
-    configuration = folder / "apt.conf"
-    lines = [*acquire, *(f'{name} "{value}";' for name, value in settings.items())]
-    configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    install = ["install", "--yes", "--no-install-recommends", "--download-only", "pgbouncer"]
-    # Only one of several mirrors may have the suite.
-    for mirror in dict.fromkeys(mirrors.split()):
-        (folder / "sources.list").write_text(f"deb {mirror} {SUITE} main\n", encoding="utf-8")
-        with contextlib.suppress(Failed):
-            for command in (["update"], install):
-                done("apt-get", "--quiet", *command, environment={"APT_CONFIG": str(configuration)})
-            return sorted((folder / "cache/archives").glob("*.deb"))
-    raise Failed(f"the Debian mirror has no PgBouncer of {SUITE} for this machine: {MISSING}")
+    options = [f"--option={name}={value}" for name, value in settings.items()]
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "--download-only", "pgbouncer"]):
+        done("apt-get", "--quiet", *options, *command)
+    return sorted((folder / "cache/archives").glob("*.deb"))
 
 
-def done(*command: object, environment: dict | None = None) -> str:
+def done(*command: object) -> str:
     """Runs the command, and returns what it prints."""
-    settings = os.environ | {"LC_ALL": "C"} | (environment or {})
-    ran = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise Failed(f"{Path(str(command[0])).name} failed: {ran.stdout}{ran.stderr}")
+        raise Failed(f"{Path(str(command[0])).name} failed: {ran.stdout}{ran.stderr}: {MISSING}")
     return ran.stdout

@@ -1,7 +1,8 @@
 """Remembers which sources a database was made from.
 
-Revisions are edited in place until they are released, so a database can have the id of one and other functions. The
-comment on `alembic_version` has a word `revision=digest` for each revision that was applied. The digest is of its SQL.
+A revision is edited in place until it is released (`released.py`), so a database can have the id of one and other
+functions. The comment on `alembic_version` has a word `revision=digest` for each revision that was applied. The digest
+is of its SQL.
 """
 
 import hashlib
@@ -20,10 +21,10 @@ OFFLINE = {"dialect_name": "postgresql", "dialect_opts": {"paramstyle": "named"}
 
 def digests(scripts: ScriptDirectory) -> dict[str, str]:
     """Of all revisions but the first, which never changes and may have been applied by others."""
-    return {script.revision: _digest(script.module) for script in scripts.walk_revisions() if script.down_revision}
+    return {script.revision: digest(script.module) for script in scripts.walk_revisions() if script.down_revision}
 
 
-def _digest(revision: ModuleType) -> str:
+def digest(revision: ModuleType) -> str:
     sql = io.StringIO()
     context = MigrationContext.configure(**OFFLINE, opts={"as_sql": True, "literal_binds": True, "output_buffer": sql})
     with Operations.context(context):

@@ -7,11 +7,12 @@ export const PAUSED = 3;
 
 /** Longer than the gateway waits for a function. */
 const TIMEOUT = 30_000;
-/** Milliseconds before the second try, and before the third. */
-const WAITS = [1_000, 3_000];
-/** Too many calls, no database, no answer of the function. */
-const TEMPORARY = [429, 503, 504];
+/** Seconds before the second try, and before the third, if the answer does not say how long to wait. */
+const WAITS = [1, 3];
+/** A customer does not wait for longer, in seconds. */
+const PATIENCE = 10;
 
+/** For each refusal that openapi.yaml has for the page's calls. */
 const WORDS = {
   already_subscribed: "You have a subscription to this club already, but this browser does not know it. Please ask us.",
   club_not_active: "This club takes no subscriptions at the moment.",
@@ -20,22 +21,23 @@ const WORDS = {
   invalid_request: "The shop has asked for something that cannot be done.",
   nothing_to_skip: "There is nothing to skip: it is not active in that month.",
   too_large: "The shop has asked for something that cannot be done.",
-  too_many_changes: "It was changed too often today. Please try again tomorrow.",
+  too_many_changes: "It was changed too often today, or too many changes are scheduled. Please try again later.",
   subscription_not_found: "There is no such subscription any more.",
   unauthenticated: "Please sign in again.",
 };
-const OTHER_WORDS = "The beer clubs do not answer at the moment. Please try again in a minute.";
+const REFUSED = WORDS.invalid_request;
+const FAILED = "The beer clubs do not answer at the moment. Please try again in a minute.";
 
 /** What the API refuses, or fails at. Its message is for the customer. */
 export class Problem extends Error {
-  constructor({ code, instance, subscription_id }, temporary) {
-    super(WORDS[code] ?? OTHER_WORDS);
+  /** `retryAfter`: the seconds after which the same call may succeed, if it may. */
+  constructor({ code, instance, subscription_id }, { status = 0, retryAfter } = {}) {
+    super(WORDS[code] ?? (status >= 400 && status < 500 && !retryAfter ? REFUSED : FAILED));
     this.code = code;
     this.subscription = subscription_id;
     /** The API's log has it under this id. */
     this.reference = instance?.split(":").pop();
-    /** Whether the same call may succeed later. */
-    this.temporary = temporary;
+    this.retryAfter = retryAfter;
     /** Whether the call was sent before. */
     this.repeated = false;
   }
@@ -47,7 +49,7 @@ export function clubs() {
 
 /** The customer's, with their current status and the next one. */
 export async function subscriptions() {
-  if (authorization) return call("GET", "/subscription");
+  if (authorization) return pages("/subscription");
   const found = await Promise.all(remembered().map((id) => subscription(id).catch(nothingIfGone)));
   return found.flat();
 }
@@ -135,23 +137,35 @@ function memory() {
   return `subscriptions of ${customer()}`;
 }
 
-/** Every call may be sent again. Subscribing happens once, and a status that is recorded twice means the same. */
+/** What all pages of this list have. */
+async function pages(path) {
+  const listed = [];
+  for (let query = ""; query !== undefined; ) {
+    const { content, next } = await exchange("GET", path + query);
+    listed.push(...content);
+    query = next;
+  }
+  return listed;
+}
+
 async function call(method, path, body) {
+  const { content } = await exchange(method, path, body);
+  return content;
+}
+
+/** Every call may be sent again. Subscribing happens once, and a status that is recorded twice means the same. */
+async function exchange(method, path, body) {
   for (const [tries, wait] of [...WAITS, 0].entries()) {
     try {
       return await send(method, path, body);
     } catch (problem) {
       problem.repeated = tries > 0;
-      if (!problem.temporary || !wait) throw problem;
+      if (!problem.retryAfter || problem.retryAfter > PATIENCE || !wait) throw problem;
+      // Customers who were refused at the same moment come back at different ones.
+      const seconds = Math.max(problem.retryAfter, wait) * (1 + Math.random() / 2);
+      await new Promise((over) => setTimeout(over, 1_000 * seconds));
     }
-    // Customers who were refused at the same moment come back at different ones.
-    await new Promise((over) => setTimeout(over, wait * (0.5 + Math.random())));
   }
-}
-
-/** A subscription that was changed too often can be changed again tomorrow. */
-function isTemporary(status, code) {
-  return TEMPORARY.includes(status) && code !== "too_many_changes";
 }
 
 async function send(method, path, body) {
@@ -168,8 +182,9 @@ async function send(method, path, body) {
     });
     content = await answer.json();
   } catch {
-    throw new Problem({}, true);
+    throw new Problem({}, { retryAfter: WAITS[0] });
   }
-  if (!answer.ok) throw new Problem(content, isTemporary(answer.status, content.code));
-  return content;
+  const { ok, status, headers: answered } = answer;
+  if (!ok) throw new Problem(content, { status, retryAfter: Number(answered.get("retry-after")) });
+  return { content, next: answered.get("link")?.match(/^<(\?.*)>; rel="next"$/)[1] };
 }

@@ -28,7 +28,8 @@ function fetchFromPage(method, path, body) {
   return page.evaluate(
     async ([url, options]) => {
       const answer = await fetch(url, options);
-      return { status: answer.status, type: answer.headers.get("content-type"), body: await answer.json() };
+      const { status, headers } = answer;
+      return { status, headers: Object.fromEntries(headers), body: await answer.json() };
     },
     [api + path, { method, ...json }],
   );
@@ -39,6 +40,9 @@ test("a page subscribes, pauses and activates a customer, and reads the answers"
   assert.equal(subscribed.status, 201);
   assert.equal(subscribed.body.customer_id, customer);
 
+  const { pathname } = new URL(subscribed.headers.location, "https://shop.example/dev/club/1/subscribe");
+  assert.equal(pathname, `/dev/subscription/${subscribed.body.id}`);
+
   const status = `/subscription/${subscribed.body.id}/status`;
   const paused = await fetchFromPage("POST", status, { status_id: 3, interval: 30 });
   assert.equal(paused.status, 200);
@@ -47,8 +51,28 @@ test("a page subscribes, pauses and activates a customer, and reads the answers"
 
   const eligible = await fetchFromPage("GET", "/subscription/eligible");
   assert.ok(eligible.body.includes(subscribed.body.id));
+  assert.match(eligible.headers["billing-month"], /^\d{4}-\d\d$/);
   const charged = await fetchFromPage("POST", `/subscription/${subscribed.body.id}/charge/2026-11.${subscribed.body.id}`);
   assert.equal(charged.body.already_charged, false);
+});
+
+test("a page reads where the next page is, and when to come back", async () => {
+  for (const name of ["first", "second"]) {
+    const subscribed = await fetchFromPage("POST", "/club/1/subscribe", { customer_id: `${customer} ${name}` });
+    assert.equal(subscribed.status, 201);
+  }
+  const page = await fetchFromPage("GET", "/subscription/eligible?limit=1");
+  assert.match(page.headers.link, /^<\?limit=1&after=.*>; rel="next"$/);
+
+  const path = `/subscription/${page.body[0]}/status`;
+  // No more than 100 dates are scheduled.
+  let refused;
+  for (let day = 1; day <= 101; day += 1) {
+    const effect_date = new Date(Date.UTC(2999, 0, day)).toISOString();
+    refused = await fetchFromPage("POST", path, { status_id: 1, effect_date });
+  }
+  assert.equal(refused.body.code, "too_many_changes");
+  assert.ok(Number(refused.headers["retry-after"]) > 0);
 });
 
 test("a page reads why it is refused", async () => {
@@ -61,7 +85,7 @@ test("a page reads why it is refused", async () => {
   ]) {
     const refused = await fetchFromPage(method, path, body);
     assert.deepEqual([refused.status, refused.body.code], [status, code]);
-    assert.equal(refused.type, "application/problem+json");
+    assert.equal(refused.headers["content-type"], "application/problem+json");
     assert.ok(refused.body.detail);
   }
 });

@@ -1,19 +1,19 @@
 """openapi.yaml, and the pages that show it, as the tests read them."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import schemathesis
 import yaml
+from functions import ROUTES
 from processes import ROOT
 from schemathesis import Case
 
 PATH = ROOT / "openapi.yaml"
 DOCUMENT = yaml.safe_load(PATH.read_text(encoding="utf-8"))
 SCHEMA = schemathesis.openapi.from_path(PATH)
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FRONT_END_PAGE = (ROOT / "docs/frontend.md").read_text(encoding="utf-8")
 
 
 def resolved(node: dict) -> dict:
@@ -80,6 +80,51 @@ EVERYWHERE = set.intersection(
 CLOSED_ONLY = {(401, "unauthenticated"), (403, "customer_mismatch")}
 
 
+def differences(found: object, shown: object, field: str = "") -> list[str]:
+    """Where two bodies differ, each with its path."""
+    if isinstance(found, dict) and isinstance(shown, dict):
+        keys = [*found, *(key for key in shown if key not in found)]
+        return [
+            line
+            for key in keys
+            for line in differences(found.get(key, "nothing"), shown.get(key, "nothing"), f"{field}.{key}")
+        ]
+    if isinstance(found, list) and isinstance(shown, list) and len(found) == len(shown):
+        pairs = enumerate(zip(found, shown, strict=True))
+        return [line for place, pair in pairs for line in differences(*pair, f"{field}[{place}]")]
+    return (
+        [] if found == shown else [f"{field.removeprefix('.') or 'the body'} is {found!r}, openapi.yaml has {shown!r}"]
+    )
+
+
+def unlike_all(found: object, examples: list) -> list[str]:
+    """The differences from the example that is nearest."""
+    return min((differences(found, example) for example in examples), key=len, default=["openapi.yaml has no example"])
+
+
 def examples_of(page: str) -> list[tuple[str, str]]:
     """Each curl and its answer, which is the block below it."""
     return re.findall(r"^```sh\n(curl .*?)^```\n```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def agree(one: str, those: Iterable, other: str, these: Iterable) -> None:
+    """Two files list the same. If they do not, the message says which line is missing where."""
+    those, these = Counter(list(those)), Counter(list(these))
+    missing = [f"{other} does not have {item}, which {one} has" for item in those - these]
+    missing += [f"{one} does not have {item}, which {other} has" for item in these - those]
+    assert not missing, "\n".join(missing)
+
+
+def front_end_problems() -> set[tuple[int, str]]:
+    """The problems that a page's calls may be answered with."""
+    routes = {(route.method, route.path) for route in ROUTES if route.has_cors}
+    called = [one for one in OPERATIONS.values() if (one.method.upper(), one.path) in routes]
+    return set().union(*(operation.problems() for operation in called))
+
+
+README = text_of("README.md")
+FRONT_END_PAGE = text_of("docs/frontend.md")

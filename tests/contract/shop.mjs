@@ -9,6 +9,11 @@ const { API_URL: api, SHOP_URL: address, BILLING_TIMEZONE: billing } = process.e
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const timezoneId = "Asia/Tokyo";
 const DAY = 86_400_000;
+/** On every answer of the API. */
+const FROM_ANYWHERE = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "billing-month,link,location,retry-after",
+};
 const asked = new Set();
 const complaints = [];
 let browser;
@@ -138,6 +143,29 @@ test("a customer skips a month, cannot skip it twice, and undoes it", async () =
   assert.equal((await subscription(page)).next, null);
 });
 
+test("a customer whose subscriptions come in pages sees all of them", async () => {
+  const page = await visit();
+  const listed = ["first", "second"].map((id) => ({ id, club_id: 1, status_id: 1, next: null }));
+  const link = '<?limit=1&after=1%2Efirst>; rel="next"';
+  await page.route(/config\.js$/, async (route) => {
+    const answer = await route.fetch();
+    const text = await answer.text();
+    return route.fulfill({ response: answer, body: text.replace("= null", '= async () => "a token"') });
+  });
+  await page.route(`${api}/subscription**`, (route) => {
+    const { searchParams } = new URL(route.request().url());
+    const [json, headers] = searchParams.has("after") ? [listed.slice(1), {}] : [listed.slice(0, 1), { link }];
+    return route.fulfill({ json, headers: { ...FROM_ANYWHERE, ...headers } });
+  });
+  await page.route(`${api}/subscription/*/charge`, (route) => route.fulfill({ json: [], headers: FROM_ANYWHERE }));
+  await page.route(`${api}/club`, (route) =>
+    route.fulfill({ json: [{ id: 1, name: "Lager" }], headers: FROM_ANYWHERE }),
+  );
+  await page.reload();
+  await page.locator("#own .card[data-id=second]").waitFor();
+  assert.equal(await ownCard(page).count(), 2);
+});
+
 test("a customer sees the boxes", async () => {
   const page = await visit();
   await subscribe(page);
@@ -149,8 +177,8 @@ test("a customer sees the boxes", async () => {
   await ownCard(page).getByText(`${name.format(new Date(month))}: ordered`, { exact: true }).waitFor();
 
   const attempts = ["rejected", "unknown"].map((state, place) => ({ month: `2026-0${2 - place}`, state }));
-  const headers = { "access-control-allow-origin": "*" };
-  await page.route(`${api}/subscription/*/charge`, (route) => route.fulfill({ json: attempts, headers }));
+  const answer = { json: attempts, headers: FROM_ANYWHERE };
+  await page.route(`${api}/subscription/*/charge`, (route) => route.fulfill(answer));
   await page.reload();
   await shows(page, "Active", "February 2026: declined", "January 2026: being checked");
 });
@@ -224,7 +252,7 @@ test("a call whose answer is lost is sent again", async () => {
   let calls = 0;
   const lose = async (route) => {
     calls += 1;
-    if (calls % 2) return route.fulfill(problem(503, "database_unavailable"));
+    if (calls % 2) return route.fulfill(problem(503, "database_unavailable", 1));
     await route.fetch();
     return route.abort();
   };
@@ -241,8 +269,8 @@ test("a call whose answer is lost is sent again", async () => {
   assert.equal(await page.locator("#trouble").innerText(), "");
 });
 
-function problem(status, code) {
-  const headers = { "access-control-allow-origin": "*" };
+function problem(status, code, retryAfter) {
+  const headers = { ...FROM_ANYWHERE, ...(retryAfter && { "retry-after": String(retryAfter) }) };
   const body = JSON.stringify({ status, code, instance: "urn:uuid:66e2d7d6-6858-435c-bfc3-e0f54eedcc3b" });
   return { status, headers, contentType: "application/problem+json", body };
 }
@@ -256,19 +284,26 @@ test("the customer reads in words what went wrong", async () => {
   await trouble.getByText("You have a subscription to this club already").waitFor();
   assert.equal(await focused(page), "Subscribe", "the focus stays");
 
-  for (const [status, code, words] of [
-    [401, "unauthenticated", "Please sign in again."],
-    [409, "club_not_active", "This club takes no subscriptions at the moment."],
-    [413, "too_large", "The shop has asked for something that cannot be done."],
-    [429, "too_many_changes", "Please try again tomorrow."],
-    [503, "database_unavailable", "Please try again in a minute."],
-    [500, "internal_error", "Please try again in a minute."],
+  for (const [status, code, retryAfter, words, tries] of [
+    [401, "unauthenticated", 0, "Please sign in again.", 1],
+    [409, "club_not_active", 0, "This club takes no subscriptions at the moment.", 1],
+    [409, "a_refusal_of_tomorrow", 0, "The shop has asked for something that cannot be done.", 1],
+    [413, "too_large", 0, "The shop has asked for something that cannot be done.", 1],
+    [429, "too_many_changes", 86_400, "or too many changes are scheduled. Please try again later.", 1],
+    [429, "throttled", 1, "Please try again in a minute.", 3],
+    [503, "database_unavailable", 2, "Please try again in a minute.", 3],
+    [500, "internal_error", 0, "Please try again in a minute.", 1],
   ]) {
     await page.unrouteAll();
-    await page.route(`${api}/club/1/subscribe`, (route) => route.fulfill(problem(status, code)));
+    let calls = 0;
+    await page.route(`${api}/club/1/subscribe`, (route) => {
+      calls += 1;
+      return route.fulfill(problem(status, code, retryAfter));
+    });
     await clubCard(page).getByRole("button").click();
     await trouble.getByText(words).waitFor();
     assert.match(await trouble.innerText(), /66e2d7d6-6858-435c-bfc3-e0f54eedcc3b/, "the log has it");
+    assert.equal(calls, tries, code);
   }
 });
 

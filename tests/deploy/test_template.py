@@ -108,6 +108,7 @@ def test_the_gateways_own_answers_are_problems_that_a_page_may_read(package: Pac
         assert str(problem.get("status", "")) == answer.get("StatusCode", "")
         repeat = answer.get("StatusCode", "") in {"429", "504"} or answer["ResponseType"] == "DEFAULT_5XX"
         assert headers.get("Retry-After") == ("'1'" if repeat else None)
+        assert headers.get("Access-Control-Expose-Headers") == ("'retry-after'" if repeat else None)
 
 
 def test_the_document_has_the_gateways_codes(packages: dict[str, Package]) -> None:

@@ -50,7 +50,8 @@ const IDLE_TIMEOUTS_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// The limit of a closed stage.
 const DEFAULT_CHANGES_PER_DAY: i32 = 100;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
-const LONGEST_TIMEOUT_MS: u64 = 60_000;
+/// Leaves charge the time to settle before Lambda ends it.
+const LONGEST_TIMEOUT_MS: u64 = 20_000;
 
 /// One line that names the setting.
 #[derive(Debug, Error)]
@@ -63,7 +64,8 @@ pub enum ConfigError {
     Wrong { setting: String, expected: &'static str },
 }
 
-/// A configuration file. Unknown keys are ignored.
+/// A configuration file. Unknown keys are ignored. tests/contract/test_names.py reads the keys of these blocks and the
+/// names of the variables from this source, tests/deploy/test_configuration.py the variables.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -316,7 +318,7 @@ impl Settings {
                 .filter(|milliseconds| (1..=LONGEST_TIMEOUT_MS).contains(milliseconds))
                 .map(Duration::from_millis)
                 .ok_or_else(|| {
-                    wrong("ECOMMERCE_TIMEOUT_MS (`ecommerce.timeout_ms`)", "a number of milliseconds from 1 to 60000")
+                    wrong("ECOMMERCE_TIMEOUT_MS (`ecommerce.timeout_ms`)", "a number of milliseconds from 1 to 20000")
                 })?,
         };
         Ok(EcommerceSettings {
@@ -402,4 +404,27 @@ fn read(file: &str) -> Result<Option<File>, ConfigError> {
         Err(error) => Err(error.to_string()),
     };
     parsed.map_err(|reason| ConfigError::File { file: file.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema ends a deployment with a number that the functions would refuse to start with.
+    #[test]
+    fn the_schema_and_the_page_have_the_same_bounds() {
+        const FILES: &str =
+            "deploy/config.schema.json and docs/settings.md must say what crates/core/src/config.rs does";
+        let schema: Value = serde_json::from_str(include_str!("../../../deploy/config.schema.json")).unwrap();
+        let page = include_str!("../../../docs/settings.md");
+        let blocks = &schema["properties"];
+        let timeout = &blocks["ecommerce"]["properties"]["timeout_ms"];
+        let idle_timeout = &blocks["database"]["properties"]["idle_timeout_ms"]["anyOf"][1];
+        for (setting, bounds) in [(timeout, 1..=LONGEST_TIMEOUT_MS), (idle_timeout, IDLE_TIMEOUTS_MS)] {
+            let (first, last) = bounds.into_inner();
+            assert_eq!((&setting["minimum"], &setting["maximum"]), (&first.into(), &last.into()), "{FILES}");
+            assert!(page.contains(&format!("{first} to {last}")), "{FILES}: {first} to {last}");
+        }
+        assert_eq!(blocks["changes_per_day"]["maximum"], i32::MAX, "{FILES}");
+    }
 }

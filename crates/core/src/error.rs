@@ -76,7 +76,7 @@ impl Error {
         Self::InvalidRequest(detail.into())
     }
 
-    /// The status and the stable word that programs match on.
+    /// The status and the stable word that programs match on. tests/contract/test_document.py reads these lines.
     pub fn kind(&self) -> (StatusCode, &'static str) {
         match self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),

@@ -424,7 +424,7 @@ async fn a_call_with_too_little_time_claims_nothing() {
 
 #[tokio::test]
 async fn an_attempt_whose_process_died_is_unknown_after_its_deadline() {
-    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "30000")]).await;
+    let api = Api::with(&[("ECOMMERCE_TIMEOUT_MS", "20000")]).await;
     let subscription = api.subscription().await;
     api.platform.behave_once(Behaviour { delay_ms: 60_000, ..Behaviour::default() });
     let doomed = api.environment("charge").await;

@@ -46,6 +46,20 @@ async fn every_route_answers_every_gateway_with_and_without_a_slash() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_origin_may_read_the_headers() {
+    let api = Api::start().await;
+    let club = api.club().await;
+    let subscribed = api.subscribe(club, "c").await;
+    api.subscribe(club, "d").await;
+    let page = api.call(Call::get("/subscription/eligible").query("limit", "1")).await;
+    for (answer, header) in [(&subscribed, "location"), (&page, "link"), (&page, "billing-month")] {
+        assert!(answer.headers.contains_key(header), "{answer:?}");
+        let exposed = &answer.headers["access-control-expose-headers"];
+        assert!(exposed.split(',').any(|name| name == header), "{exposed}");
+    }
+}
+
+#[tokio::test]
 async fn ids_of_any_characters_are_found_through_every_gateway() {
     let api = Api::start().await;
     for id in ["a b", "é", "🍺", "a+b", "'; --", "\"", "100%", "%41", "a%2Fb", "a/b", "..", "?", "#", "a\\b"] {

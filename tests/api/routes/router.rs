@@ -29,13 +29,12 @@ fn the_router_of_cargo_lambda_watch_has_the_routes_of_functions_yml() {
 }
 
 #[test]
-fn the_default_members_are_the_functions_of_functions_yml_and_the_bill_run() {
+fn the_default_members_are_what_make_run_runs() {
     let workspace = workspace();
     let is_default =
         |package: &&Value| workspace["workspace_default_members"].as_array().unwrap().contains(&package["id"]);
     let packages = workspace["packages"].as_array().unwrap();
     let members: BTreeSet<_> =
         packages.iter().filter(is_default).map(|package| package["name"].as_str().unwrap()).collect();
-    // A stage has its function only with `bill_run` in the configuration.
-    assert_eq!(members, functions().chain(["bill-run"]).collect());
+    assert_eq!(members, functions().chain(["bill-run", "ecommerce-stub"]).collect());
 }

@@ -6,14 +6,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use harness::{Api, database};
+use harness::{Api, Call, database};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use url::Url;
 use uuid::Uuid;
 
-use crate::routes::secrets_and_tls::tls_before;
+use crate::{recovery::role, routes::secrets_and_tls::tls_before};
 
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -289,6 +289,95 @@ async fn each_revision_can_be_undone_and_repeated() {
     assert!(revisions > 1);
 }
 
+/// What holds the revisions in this folder to their release.
+fn released(folder: &Path) -> Output {
+    Command::new(env::var("PYTHON").unwrap()).arg("migrations/released.py").current_dir(folder).output().unwrap()
+}
+
+/// Changes this text in this file of the migrations.
+fn edit(folder: &Path, file: &str, before: &str, after: &str) {
+    let path = folder.join("migrations").join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(before), "{file} has no {before}");
+    fs::write(path, text.replace(before, after)).unwrap();
+}
+
+#[test]
+fn a_released_revision_is_not_edited() {
+    let lookup = "versions/61cb71b19e95_lookup.py";
+    let edits = [
+        ("sql/active_clubs.sql", "order by", "order  by", "Undo that, and write a new revision"),
+        (lookup, "\"active_clubs\"", "\"clock\"", "sql/before_<revision>/"),
+        (
+            "released.json",
+            "61cb71b19e95",
+            "61cb71b19e96",
+            "revision 61cb71b19e96 was released with 0.1.0 and is missing",
+        ),
+        ("../CHANGELOG.md", "\n## 0.1.0 - ", "\n## 9.0.0 - 2030-01-01\n\n## 0.1.0 - ", "make release-digests"),
+    ];
+    for (file, before, after, said) in edits {
+        let folder = checkout("beer-club-", &["CHANGELOG.md"]);
+        let as_it_is = released(folder.path());
+        assert!(as_it_is.status.success(), "{}", printed(&as_it_is.stdout));
+        edit(folder.path(), file, before, after);
+        let edited = released(folder.path());
+        let line = printed(&edited.stdout);
+        assert!(!edited.status.success() && line.lines().count() == 1 && line.contains(said), "{line}");
+    }
+}
+
+/// A revision after the last one, which replaces a function as migrations/README.md says: a later club comes first.
+fn next_revision(folder: &Path) {
+    let file = new_revision(folder, "Newest clubs first");
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let old = format!("before_{}/active_clubs", name.split('_').next().unwrap());
+    let sql = folder.join("migrations/sql");
+    fs::create_dir(sql.join(&old).parent().unwrap()).unwrap();
+    fs::copy(sql.join("active_clubs.sql"), sql.join(format!("{old}.sql"))).unwrap();
+    edit(folder, "versions/61cb71b19e95_lookup.py", "\"active_clubs\"", &format!("\"{old}\""));
+    edit(folder, "sql/active_clubs.sql", "order by club.id", "order by club.id desc");
+    let path = format!("versions/{name}");
+    edit(folder, &path, "import apply", "import replace");
+    edit(folder, &path, "apply()", "replace(\"active_clubs\")");
+    edit(folder, &path, "raise NotImplementedError", &format!("replace(\"{old}\")"));
+}
+
+#[tokio::test]
+async fn a_database_of_the_release_is_upgraded_by_the_next_revision_and_downgraded() {
+    const ROWS: &str = "select concat((select string_agg(s::text, ';' order by id) from subscription s),
+        (select string_agg(h::text, ';' order by id) from subscription_status_history h),
+        (select string_agg(c::text, ';' order by id) from club c))";
+    let api = Api::start().await;
+    let scope = Scope::of(&api.database_url);
+    scope.alembic(&["upgrade", "head"]).unwrap();
+    let subscription = api.subscription().await;
+    api.club().await;
+    assert_eq!(api.charge(&subscription, "o").await.status, 200);
+    let (definitions, rows, attempts) =
+        (api.ask::<String>(DEFINITIONS).await, api.ask::<String>(ROWS).await, api.attempts().await);
+    let clubs = async || {
+        let clubs = api.call(Call::get("/club")).await.body;
+        clubs.as_array().unwrap().iter().map(|club| club["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(clubs().await, [1, 2]);
+
+    let folder = checkout("beer-club-", &["CHANGELOG.md"]);
+    next_revision(folder.path());
+    let moved = released(folder.path());
+    assert!(moved.status.success(), "{}", printed(&moved.stdout));
+    let next = Scope::in_folder(folder.path(), &api.database_url);
+    for (direction, order) in [("upgrade", [2, 1]), ("downgrade", [1, 2]), ("upgrade", [2, 1])] {
+        next.alembic(&[direction, if direction == "upgrade" { "head" } else { "-1" }]).unwrap();
+        assert_eq!(clubs().await, order);
+        assert_eq!(api.ask::<String>(DEFINITIONS).await == definitions, direction == "downgrade");
+        assert_eq!((api.ask::<String>(ROWS).await, api.attempts().await), (rows.clone(), attempts.clone()));
+        let repeated = api.charge(&subscription, "o").await;
+        assert_eq!((repeated.status, &repeated.body["already_charged"]), (200, &json!(true)));
+    }
+    assert_eq!(api.subscribe(2, "a new customer").await.status, 201);
+}
+
 fn postgres(program: &str) -> Command {
     Command::new(Path::new(&env::var("POSTGRES_PROGRAMS").unwrap()).join(program))
 }
@@ -405,6 +494,36 @@ async fn the_project_can_be_in_any_folder() {
 }
 
 #[tokio::test]
+async fn a_schema_whose_name_needs_quotes_is_migrated() {
+    const RELATIONS: &str = "select count(*)::text from pg_class
+        where relnamespace = to_regnamespace('\"Beer \"\"Club\"\"\"') and relname !~ '^alembic'";
+    let mut api = Api::start().await;
+    api.run("create schema \"Beer \"\"Club\"\"\"").await;
+    api.set_default("search_path", "Beer \"Club\"").await;
+    // Its sessions begin after that.
+    let database_url = api.database_url.clone();
+    api.move_to(&database_url).await;
+    let login = role(&api, "login").await;
+    let mut config = configuration(&database_url);
+    config["database"]["functions_user"] = json!(login);
+    let scope = Scope::with(Path::new(ROOT), Some(&config));
+    for revision in ["head", "7ae60d79b60a", "head"] {
+        scope.alembic(&[if revision == "head" { "upgrade" } else { "downgrade" }, revision]).unwrap();
+    }
+
+    api.run(&format!("grant usage on schema \"Beer \"\"Club\"\"\" to {login}")).await;
+    let settings = scope.file().to_str().unwrap().trim_end_matches("_config.json").to_owned();
+    api.set(&[("DATABASE_URL", ""), ("SCOPE", &settings)]).await;
+    let subscription = api.subscription().await;
+    assert_eq!(api.charge(&subscription, "o").await.status, 200);
+    assert_eq!(api.call(Call::get("/charge")).await.body["counts"]["charged"], 1);
+    assert_eq!(api.ask::<i64>("select count(*) from public.subscription").await, 0);
+
+    scope.alembic(&["downgrade", "base"]).unwrap();
+    assert_eq!(ask(&database_url, RELATIONS).await, "0");
+}
+
+#[tokio::test]
 async fn a_database_in_another_encoding_is_refused() {
     let database_url = empty_database("encoding 'LATIN1' locale 'C'").await;
     let scope = Scope::of(&database_url);
@@ -454,7 +573,7 @@ fn a_new_revision_is_formatted() {
 
 #[tokio::test]
 async fn make_run_refuses_a_database_that_was_made_from_other_sources() {
-    let folder = checkout("beer-club-", &["dev", "model_config.json"]);
+    let folder = checkout("beer-club-", &["dev", "functions.yml", "model_config.json"]);
     let api = Api::start().await;
     let mut config = configuration(&api.database_url);
     config["ecommerce"] = json!({});

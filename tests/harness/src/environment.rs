@@ -49,6 +49,7 @@ impl Answer {
         assert_eq!((self.status, self.text("code")), (status, code), "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
         assert_eq!(self.headers["access-control-allow-origin"], "*");
+        assert_eq!(self.headers["access-control-expose-headers"], "billing-month,link,location,retry-after");
         assert_eq!(self.headers["x-content-type-options"], "nosniff");
         assert_eq!(self.body["status"], status);
         for member in ["type", "title", "detail", "instance"] {

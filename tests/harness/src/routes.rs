@@ -20,6 +20,8 @@ struct Event {
 struct Http {
     method: String,
     path: String,
+    #[serde(default)]
+    cors: bool,
 }
 
 pub struct Route {
@@ -28,6 +30,8 @@ pub struct Route {
     pub method: String,
     /// With its parameters in braces.
     pub path: &'static str,
+    /// A page calls it; else an operator does.
+    pub has_cors: bool,
 }
 
 static FUNCTIONS: LazyLock<BTreeMap<String, Function>> =
@@ -39,6 +43,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             function: name,
             method: http.method.to_uppercase(),
             path: &http.path,
+            has_cors: http.cors,
         })
     });
     routes.collect()

@@ -130,7 +130,7 @@ impl Wire {
 
 impl State {
     async fn forward(&self, mut client: TcpStream, mut server: UnixStream) {
-        let mut said = Said::default();
+        let mut stream = ClientStream::default();
         let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
         let mut server_spoke = true;
         loop {
@@ -140,7 +140,7 @@ impl State {
                     if std::mem::replace(&mut server_spoke, false) {
                         self.round_trips.fetch_add(1, Ordering::AcqRel);
                     }
-                    if let Some(code) = self.hear(&mut said, &from_client[..count]) {
+                    if let Some(code) = self.receive(&mut stream, &from_client[..count]) {
                         let _ = client.write_all(&fatal_error(code)).await;
                         return;
                     }
@@ -164,17 +164,17 @@ impl State {
     }
 
     /// The code of the error that is the answer, if the server is not to answer.
-    fn hear(&self, said: &mut Said, bytes: &[u8]) -> Option<&'static str> {
+    fn receive(&self, stream: &mut ClientStream, bytes: &[u8]) -> Option<&'static str> {
         let mut code = None;
-        for heard in said.hear(bytes) {
-            match heard {
-                Heard::StartUp(start_up) => {
+        for received in stream.receive(bytes) {
+            match received {
+                Received::StartUp(start_up) => {
                     if start_up.contains_key("options") {
                         code = *self.refuses_options.lock().expect("unpoisoned");
                     }
                     self.start_ups.lock().expect("unpoisoned").push(start_up);
                 }
-                Heard::Message(message) => {
+                Received::Message(message) => {
                     code = code.or(self.fails.lock().expect("unpoisoned").take());
                     self.messages.lock().expect("unpoisoned").push(message);
                 }
@@ -191,22 +191,22 @@ fn fatal_error(code: &str) -> Vec<u8> {
     [b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat()
 }
 
-enum Heard {
+enum Received {
     StartUp(StartUp),
     Message(Message),
 }
 
 /// A client's bytes, cut into messages.
 #[derive(Default)]
-struct Said {
+struct ClientStream {
     rest: Vec<u8>,
     started: bool,
 }
 
-impl Said {
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Heard> {
+impl ClientStream {
+    fn receive(&mut self, bytes: &[u8]) -> Vec<Received> {
         self.rest.extend_from_slice(bytes);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             // The start-up message alone has no first byte that names its kind.
             let head = usize::from(self.started);
@@ -216,13 +216,13 @@ impl Said {
                 break;
             }
             let message: Vec<u8> = self.rest.drain(..size).collect();
-            heard.push(if std::mem::replace(&mut self.started, true) {
-                Heard::Message(Message { kind: message[0].into(), size, sql: sql(message[0], &message[5..]) })
+            received.push(if std::mem::replace(&mut self.started, true) {
+                Received::Message(Message { kind: message[0].into(), size, sql: sql(message[0], &message[5..]) })
             } else {
-                Heard::StartUp(parameters(&message[8..]))
+                Received::StartUp(parameters(&message[8..]))
             });
         }
-        heard
+        received
     }
 }
 

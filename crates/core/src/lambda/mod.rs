@@ -16,7 +16,7 @@ use lambda_http::{
     Adapter, LambdaEvent, Request, RequestExt,
     http::{
         HeaderValue,
-        header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS},
+        header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, X_CONTENT_TYPE_OPTIONS},
     },
     service_fn,
     tower::ServiceExt,
@@ -35,6 +35,9 @@ use crate::{
 
 /// A task that yields this often lets the runtime ask for the first request before, with some to spare.
 const YIELDS_BEFORE_WARMING: usize = 8;
+
+/// The headers of the answers that a page of another origin may read, besides those that any page may.
+const EXPOSED_HEADERS: &str = "billing-month,link,location,retry-after";
 
 /// The state that an environment keeps between requests.
 pub trait State: Send + Sync + Sized + 'static {
@@ -155,6 +158,7 @@ where
         }
     };
     reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, cors_allow_origin);
+    reply.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
 }

@@ -119,7 +119,74 @@ impl RequestId {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../../openapi.yaml");
+
+    /// A schema of the document, as it is written there.
+    fn schema(name: &str) -> &'static str {
+        let (_, found) = DOCUMENT.split_once(&format!("\n    {name}:\n")).unwrap();
+        let end = found.match_indices("\n    ").find(|(place, _)| !found[place + 5..].starts_with(' '));
+        &found[..end.map_or(found.len(), |(place, _)| place)]
+    }
+
+    /// The sets of characters in its pattern: between brackets, with their ranges and escapes.
+    fn character_sets(schema: &str) -> Vec<Vec<RangeInclusive<char>>> {
+        let (_, pattern) = schema.split_once("pattern: ").unwrap();
+        let sets = pattern.lines().next().unwrap().split('[').skip(1);
+        sets.map(|set| {
+            let mut rest = set.split(']').next().unwrap().trim_start_matches('^');
+            let mut ranges: Vec<RangeInclusive<char>> = Vec::new();
+            let mut is_range = false;
+            while let Some(next) = rest.chars().next() {
+                let digits = [("\\\\u", 4), ("\\U", 8)].into_iter().find(|(escape, _)| rest.starts_with(escape));
+                let (character, length) = digits.map_or((next, next.len_utf8()), |(escape, digits)| {
+                    let digits = &rest[escape.len()..][..digits];
+                    let character = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
+                    (character.unwrap(), escape.len() + digits.len())
+                });
+                rest = &rest[length..];
+                if is_range {
+                    let range = ranges.pop().unwrap();
+                    ranges.push(*range.start()..=character);
+                    is_range = false;
+                } else if next == '-' && !rest.is_empty() {
+                    is_range = true;
+                } else {
+                    ranges.push(character..=character);
+                }
+            }
+            ranges
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_document_has_the_same_ids() {
+        const FILES: &str = "openapi.yaml must say what crates/core/src/model/ids.rs does";
+        let has = |set: &[RangeInclusive<char>], character| set.iter().any(|range| range.contains(&character));
+        for name in ["SubscriptionId", "CustomerId"] {
+            assert!(schema(name).contains(&format!("maxLength: {LONGEST_ID}\n")), "{FILES}: {name}");
+            let sets = character_sets(schema(name));
+            let [before, invisible, after] = sets.as_slice() else { panic!("{FILES}: {name} has {sets:?}") };
+            for character in '\0'..=char::MAX {
+                let shown = format!("{FILES}: {name}, {character:?}");
+                assert_eq!(has(invisible, character), !is_visible(character), "{shown}");
+                assert_eq!([before, after].map(|set| has(set, character)), [character.is_control(); 2], "{shown}");
+            }
+        }
+        let sets = character_sets(schema("RequestId"));
+        assert!(schema("RequestId").contains(&format!("maxLength: {LONGEST_REQUEST_ID}\n")), "{FILES}");
+        let [not_a_dot, any] = sets.as_slice() else { panic!("{FILES}: RequestId has {sets:?}") };
+        for character in '\0'..=char::MAX {
+            let alone = RequestId::parse(&character.to_string()).is_ok();
+            let followed = RequestId::parse(&format!("a{character}")).is_ok();
+            let in_sets = (has(not_a_dot, character), has(any, character));
+            assert_eq!(in_sets, (alone, followed), "{FILES}: RequestId, {character:?}");
+        }
+    }
 
     #[test]
     fn request_ids_need_no_escaping() {
