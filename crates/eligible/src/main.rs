@@ -20,6 +20,6 @@ async fn main() -> Result<(), lambda_http::Error> {
 async fn eligible(state: Arc<EligibleState>, request: Request) -> Result<Reply, Error> {
     let limit = http::limit(&request, LONGEST_PAGE)?;
     let page = EligiblePage::new(http::query(&request, "after"), limit, http::flag(&request, "due")?)?;
-    let (page, month) = page.read(&state, http::time_left(&request)).await?;
+    let (page, month) = page.read(&state.database, state.timezone, http::time_left(&request)).await?;
     http::with_header(http::page(page)?, BILLING_MONTH, &month.to_string())
 }

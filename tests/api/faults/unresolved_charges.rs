@@ -312,7 +312,7 @@ async fn a_success_for_a_deleted_subscription_is_recorded_and_logged_as_an_error
 }
 
 #[tokio::test]
-async fn every_attempt_logs_its_outcome_once() {
+async fn every_attempt_logs_its_state_once() {
     let api = Api::start().await;
     let environment = api.environment("charge").await;
     for (number, behaviour, outcome, level) in [

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use charge_model::{
     Transition, Variant, Verdict,
-    database::{Attempt, AttemptState, Claim, Condition, Database, Token},
+    database::{Attempt, ChargeState, Claim, Condition, Database, Token},
     protocol::Function,
 };
 use harness::Api;
@@ -238,19 +238,19 @@ impl Trial {
 
     /// A row before the call. It sends another customer and sku than a new attempt would.
     fn row(&self, id: u8, attempt: &Attempt) -> Value {
-        let in_flight = attempt.state == AttemptState::InFlight;
+        let in_flight = attempt.state == ChargeState::InFlight;
         let deadline = match (in_flight, attempt.past_deadline) {
             (true, false) => DEADLINE,
             (true, true) => -1,
             (false, _) => LONG_AGO,
         };
         let upstream_status = match attempt.state {
-            AttemptState::InFlight | AttemptState::NotSent => None,
-            AttemptState::Charged => Some(201),
-            AttemptState::Rejected => Some(422),
-            AttemptState::Unknown => Some(500),
+            ChargeState::InFlight | ChargeState::NotSent => None,
+            ChargeState::Charged => Some(201),
+            ChargeState::Rejected => Some(422),
+            ChargeState::Unknown => Some(500),
         };
-        let order = attempt.state == AttemptState::Charged && self.number % 2 == 0;
+        let order = attempt.state == ChargeState::Charged && self.number % 2 == 0;
         let own = attempt.token == Token::Call(0);
         json!({
             "id": attempt_id(self.number, id),
@@ -268,7 +268,7 @@ impl Trial {
             "settled_at": if in_flight { None } else { Some(self.settled_at()) },
             "upstream_status": upstream_status,
             "order": if order { Some("{\"stored\":1}") } else { None },
-            "upstream_answer": (attempt.state == AttemptState::Rejected).then_some("\"stored\""),
+            "upstream_answer": (attempt.state == ChargeState::Rejected).then_some("\"stored\""),
             "late_order_at": if attempt.late_order { Some(-300) } else { None },
             "orphaned": attempt.orphaned,
             "orphaned_at": if attempt.released { Some(-60) } else { None },
@@ -342,8 +342,8 @@ impl Trial {
                 "token": self.token,
                 "state": outcome.word(),
                 "upstream_status": status_of(outcome),
-                "order": (outcome == AttemptState::Charged).then_some(NEW_ORDER),
-                "upstream_answer": (outcome == AttemptState::Rejected).then_some(NEW_ANSWER),
+                "order": (outcome == ChargeState::Charged).then_some(NEW_ORDER),
+                "upstream_answer": (outcome == ChargeState::Rejected).then_some(NEW_ANSWER),
             }),
             Function::Resolve { outcome, .. } => json!({
                 "function": "resolve",
@@ -379,8 +379,8 @@ impl Trial {
                         row["settled_at"] = Value::Null;
                     }
                 });
-                let held = claimed.held.map(|held| json!(attempt_id(self.number, held)));
-                let row = held.and_then(|held| rows.iter().find(|row| row["id"] == held)).unwrap_or(&Value::Null);
+                let live = claimed.live.map(|live| json!(attempt_id(self.number, live)));
+                let row = live.and_then(|live| rows.iter().find(|row| row["id"] == live)).unwrap_or(&Value::Null);
                 // What an order would name.
                 let named = match (row, self.subscriptions().first()) {
                     (Value::Null, Some(subscription)) => json!({
@@ -408,10 +408,10 @@ impl Trial {
                 let then = *before.attempt(0);
                 let mut rows = self.rows_after(&after, holds_late);
                 let row = &mut rows[0];
-                if outcome == AttemptState::Charged {
+                if outcome == ChargeState::Charged {
                     match (then.state, settled.state) {
-                        (AttemptState::Charged, _) => {}
-                        (_, AttemptState::Charged) => {
+                        (ChargeState::Charged, _) => {}
+                        (_, ChargeState::Charged) => {
                             row["settled_at"] = json!(0);
                             row["upstream_status"] = json!(status_of(outcome));
                             row["upstream_answer"] = Value::Null;
@@ -426,10 +426,10 @@ impl Trial {
                     if row["order"].is_null() {
                         row["order"] = json!(NEW_ORDER);
                     }
-                } else if then.state == AttemptState::InFlight && then.token == Token::Call(0) {
+                } else if then.state == ChargeState::InFlight && then.token == Token::Call(0) {
                     row["settled_at"] = json!(0);
                     row["upstream_status"] = json!(status_of(outcome));
-                    row["upstream_answer"] = json!((outcome == AttemptState::Rejected).then_some(NEW_ANSWER));
+                    row["upstream_answer"] = json!((outcome == ChargeState::Rejected).then_some(NEW_ANSWER));
                 }
                 let answer = json!({
                     "state": settled.state.word(),
@@ -484,7 +484,7 @@ impl Trial {
 
 /// The success of this row came late. It holds the month from now on.
 fn holds_late(row: &mut Value, now: &Attempt, then: Option<&Attempt>) {
-    if now.state == AttemptState::Charged && then.is_some_and(|then| then.late_order && !then.is_live()) {
+    if now.state == ChargeState::Charged && then.is_some_and(|then| then.late_order && !then.is_live()) {
         row["settled_at"] = row["late_order_at"].clone();
         row["upstream_answer"] = Value::Null;
     }
@@ -493,11 +493,11 @@ fn holds_late(row: &mut Value, now: &Attempt, then: Option<&Attempt>) {
 const NEW_ORDER: &str = "{\"new\":1}";
 const NEW_ANSWER: &str = "\"new\"";
 
-fn status_of(outcome: AttemptState) -> Option<u16> {
+fn status_of(outcome: ChargeState) -> Option<u16> {
     match outcome {
-        AttemptState::Charged => Some(202),
-        AttemptState::Rejected => Some(404),
-        AttemptState::Unknown => Some(503),
-        AttemptState::NotSent | AttemptState::InFlight => None,
+        ChargeState::Charged => Some(202),
+        ChargeState::Rejected => Some(404),
+        ChargeState::Unknown => Some(503),
+        ChargeState::NotSent | ChargeState::InFlight => None,
     }
 }

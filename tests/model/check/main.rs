@@ -15,7 +15,7 @@ use std::{
 
 use charge_model::{
     Bounds, Claims, Counterexample, Explored, Rules, Sending, Transition, Variant, Verdict,
-    database::AttemptState,
+    database::ChargeState,
     explore,
     protocol::{FOR_GOOD, Function, LATE_HOLDS, ONE_ORDER, ONE_OWNER, RECORDED},
     shortest_counterexample,
@@ -141,7 +141,7 @@ fn transitions() -> BTreeSet<Transition> {
         .copied()
         .collect();
     for transition in settled {
-        for outcome in [AttemptState::Charged, AttemptState::Rejected, AttemptState::NotSent] {
+        for outcome in [ChargeState::Charged, ChargeState::Rejected, ChargeState::NotSent] {
             all.insert(Transition { function: Function::Resolve { attempt: 0, outcome }, ..transition }.renamed());
         }
     }

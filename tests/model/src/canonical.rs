@@ -1,7 +1,7 @@
 //! One state, and one transition, for all whose futures do not differ.
 
 use crate::{
-    database::{Attempt, AttemptState, CALLS, Claim, Database, Token},
+    database::{Attempt, CALLS, ChargeState, Claim, Database, Token},
     protocol::{Call, Function, IDLE, LateStatement, Order, State, Step, Transition},
 };
 
@@ -10,7 +10,7 @@ impl State {
     pub(crate) fn tidy(&mut self) {
         for (end, attempt) in self.ends.iter_mut().zip(&self.database.attempts) {
             let state = attempt.map(|attempt| attempt.state);
-            *end = end.or(state.filter(|state| !matches!(state, AttemptState::InFlight | AttemptState::Unknown)));
+            *end = end.or(state.filter(|state| !matches!(state, ChargeState::InFlight | ChargeState::Unknown)));
         }
         let late = self.late;
         let is_late = |id| matches!(late, LateStatement::UnderWay { call, .. } if call == id);
@@ -31,7 +31,7 @@ impl State {
             let Some(attempt) = slot else { continue };
             let is_held =
                 is_late(id) || calls.iter().any(|call| call.attempt == Some(id) || call.step == Step::TakingOver(id));
-            let ended = !matches!(attempt.state, AttemptState::InFlight | AttemptState::Unknown);
+            let ended = !matches!(attempt.state, ChargeState::InFlight | ChargeState::Unknown);
             if ended {
                 attempt.possibly_sent = false;
             }
@@ -104,7 +104,7 @@ impl Transition {
             }
             Function::Settle { attempt, call, outcome } => {
                 let has_ended = attempts[usize::from(attempt)].is_some_and(|settled| !settled.is_live());
-                let may_be_late = outcome == AttemptState::Charged && has_ended;
+                let may_be_late = outcome == ChargeState::Charged && has_ended;
                 let function = Function::Settle { attempt: 0, call: 0, outcome };
                 Self { before: self.before.around(attempt, Some(call), may_be_late), function }
             }

@@ -18,7 +18,7 @@ pub const CALLS: usize = 3;
 pub const FRESH: u8 = CALLS as u8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AttemptState {
+pub enum ChargeState {
     InFlight,
     Charged,
     Rejected,
@@ -26,7 +26,7 @@ pub enum AttemptState {
     Unknown,
 }
 
-impl AttemptState {
+impl ChargeState {
     /// The database's word.
     pub fn word(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ pub struct Attempt {
     pub month: u8,
     pub request: u8,
     /// As stored: in flight past the deadline is still `InFlight` here.
-    pub state: AttemptState,
+    pub state: ChargeState,
     pub possibly_sent: bool,
     pub token: Token,
     /// Only of an attempt in flight.
@@ -70,12 +70,12 @@ pub struct Attempt {
 impl Attempt {
     /// Whether it holds its month and its request_id.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, AttemptState::InFlight | AttemptState::Unknown | AttemptState::Charged)
+        matches!(self.state, ChargeState::InFlight | ChargeState::Unknown | ChargeState::Charged)
     }
 
     /// Whether its outcome is unknown, as the view `charge_ledger` has it.
     pub fn is_unknown(&self) -> bool {
-        self.state == AttemptState::Unknown || self.state == AttemptState::InFlight && self.past_deadline
+        self.state == ChargeState::Unknown || self.state == ChargeState::InFlight && self.past_deadline
     }
 }
 
@@ -174,12 +174,12 @@ pub struct Claimed {
     /// None if the request_id is only another subscription's.
     pub month: Option<u8>,
     /// The month's live attempt.
-    pub held: Option<u8>,
+    pub live: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    pub state: AttemptState,
+    pub state: ChargeState,
     pub own: bool,
     pub month: u8,
     pub orphaned: bool,
@@ -212,17 +212,17 @@ impl Database {
     /// migrations/sql/claim_charge.sql
     pub fn claim(&mut self, claim: Claim, variant: Variant) -> Claimed {
         for _ in 0..WRITES {
-            let (look, month, held) = self.look(claim, variant);
+            let (look, month, live) = self.look(claim, variant);
             match look {
-                Look::Decided(verdict) => return Claimed { verdict, month, held },
+                Look::Decided(verdict) => return Claimed { verdict, month, live },
                 Look::TakeOver(id) => self.take_over(id, claim.call, variant),
                 Look::Open(month) => self.open(claim, month, variant),
             }
         }
-        let (look, month, held) = self.look(claim, variant);
+        let (look, month, live) = self.look(claim, variant);
         match look {
-            Look::Decided(verdict) => Claimed { verdict, month, held },
-            Look::Open(_) | Look::TakeOver(_) => Claimed { verdict: Verdict::InProgress, month, held },
+            Look::Decided(verdict) => Claimed { verdict, month, live },
+            Look::Open(_) | Look::TakeOver(_) => Claimed { verdict: Verdict::InProgress, month, live },
         }
     }
 
@@ -246,7 +246,7 @@ impl Database {
         };
         let live = self.attempts().find(|(_, attempt)| holds(attempt));
 
-        let is_charged = live.is_some_and(|(_, live)| live.state == AttemptState::Charged);
+        let is_charged = live.is_some_and(|(_, live)| live.state == ChargeState::Charged);
 
         let by_another = used().any(|attempt| attempt.subscription != claim.subscription);
         let is_over = month < self.month;
@@ -261,7 +261,7 @@ impl Database {
         } else if !own_live && (by_another || is_over) || every_month {
             Some(Verdict::RequestIdReused)
         } else if let Some((_, live)) = live {
-            if live.state == AttemptState::Charged {
+            if live.state == ChargeState::Charged {
                 Some(Verdict::AlreadyCharged)
             } else if !live.is_unknown() {
                 let own = live.token == Token::Call(claim.call);
@@ -293,7 +293,7 @@ impl Database {
     pub fn take_over(&mut self, id: u8, call: u8, variant: Variant) {
         let attempt = self.attempt_mut(id);
         if attempt.is_unknown() || variant == Variant::UntestedTakeOver {
-            attempt.state = AttemptState::InFlight;
+            attempt.state = ChargeState::InFlight;
             attempt.possibly_sent = variant != Variant::ForgetfulTakeOver;
             attempt.token = Token::Call(call);
             attempt.past_deadline = false;
@@ -312,7 +312,7 @@ impl Database {
                 subscription,
                 month,
                 request,
-                state: AttemptState::InFlight,
+                state: ChargeState::InFlight,
                 possibly_sent: false,
                 token: Token::Call(call),
                 past_deadline: false,
@@ -329,28 +329,28 @@ impl Database {
     }
 
     /// migrations/sql/settle_charge.sql
-    pub fn settle(&mut self, id: u8, call: u8, outcome: AttemptState, variant: Variant) -> Settled {
+    pub fn settle(&mut self, id: u8, call: u8, outcome: ChargeState, variant: Variant) -> Settled {
         let month_is_taken = self.is_taken_from(id) || variant == Variant::ForgottenLateOrder;
         let attempt = self.attempt_mut(id);
         let own = attempt.token == Token::Call(call) || variant == Variant::UnfencedSettle;
-        if outcome == AttemptState::Charged {
+        if outcome == ChargeState::Charged {
             match attempt.state {
-                AttemptState::Charged => {}
-                AttemptState::Rejected | AttemptState::NotSent if month_is_taken => attempt.late_order = true,
-                AttemptState::InFlight | AttemptState::Unknown | AttemptState::Rejected | AttemptState::NotSent => {
-                    attempt.state = AttemptState::Charged;
+                ChargeState::Charged => {}
+                ChargeState::Rejected | ChargeState::NotSent if month_is_taken => attempt.late_order = true,
+                ChargeState::InFlight | ChargeState::Unknown | ChargeState::Rejected | ChargeState::NotSent => {
+                    attempt.state = ChargeState::Charged;
                     attempt.token = Token::Call(call);
                     attempt.past_deadline = false;
                 }
             }
-        } else if attempt.state == AttemptState::InFlight && own {
+        } else if attempt.state == ChargeState::InFlight && own {
             let uncertain = match variant {
                 Variant::UnfencedSettle => false,
                 Variant::RepeatReopens => attempt.past_deadline,
-                Variant::RefusalEndsARepeat if outcome == AttemptState::Rejected => attempt.past_deadline,
+                Variant::RefusalEndsARepeat if outcome == ChargeState::Rejected => attempt.past_deadline,
                 _ => attempt.possibly_sent || attempt.past_deadline,
             };
-            attempt.state = if uncertain { AttemptState::Unknown } else { outcome };
+            attempt.state = if uncertain { ChargeState::Unknown } else { outcome };
             attempt.past_deadline = false;
             self.hold_by_late_order(id, variant);
         }
@@ -370,7 +370,7 @@ impl Database {
     }
 
     /// migrations/sql/resolve_charge.sql; false if it refuses.
-    pub fn resolve(&mut self, id: u8, outcome: AttemptState, variant: Variant) -> bool {
+    pub fn resolve(&mut self, id: u8, outcome: ChargeState, variant: Variant) -> bool {
         let attempt = self.attempt_mut(id);
         let resolvable = attempt.is_unknown();
         if resolvable {
@@ -392,7 +392,7 @@ impl Database {
         };
         let late = self.attempts().find(holds).map(|(id, _)| id);
         if let Some(id) = late.filter(|_| !ended.is_live() && variant != Variant::LateOrderNeverHolds) {
-            self.attempt_mut(id).state = AttemptState::Charged;
+            self.attempt_mut(id).state = ChargeState::Charged;
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use stateright::{Model, Property};
 
-use crate::database::{Attempt, AttemptState, CALLS, Claim, Condition, Database, FRESH, Look, Token, Verdict};
+use crate::database::{Attempt, CALLS, ChargeState, Claim, Condition, Database, FRESH, Look, Token, Verdict};
 
 pub const REQUESTS: u8 = 2;
 /// A claim's facts: the subscription, whether there is time to call out, the month it is for,
@@ -77,7 +77,7 @@ pub enum Step {
     /// Only with [`Sending::MayStop`]: it has seen that there is time to send.
     Looked,
     /// It knows the outcome, and settles.
-    Answered(AttemptState),
+    Answered(ChargeState),
     Over,
 }
 
@@ -85,7 +85,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Late {
     Claim,
-    Settle(AttemptState),
+    Settle(ChargeState),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +127,7 @@ pub struct State {
     /// An order was sent without an attempt.
     pub unrecorded: bool,
     /// The state in which each attempt first ended.
-    pub ends: [Option<AttemptState>; CALLS],
+    pub ends: [Option<ChargeState>; CALLS],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,7 +187,7 @@ pub enum Action {
     MonthEnds,
     Decide {
         attempt: u8,
-        outcome: AttemptState,
+        outcome: ChargeState,
     },
     Delete {
         subscription: u8,
@@ -204,8 +204,8 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Function {
     Claim(Claim),
-    Settle { attempt: u8, call: u8, outcome: AttemptState },
-    Resolve { attempt: u8, outcome: AttemptState },
+    Settle { attempt: u8, call: u8, outcome: ChargeState },
+    Resolve { attempt: u8, outcome: ChargeState },
     Delete { subscription: u8 },
 }
 
@@ -270,7 +270,7 @@ impl Protocol {
         lock(&self.verdicts).insert(claimed.verdict);
         let holder = &mut state.calls[usize::from(call)];
         if claimed.verdict == Verdict::Claimed {
-            holder.attempt = claimed.held;
+            holder.attempt = claimed.live;
             // If the order was sent first, the call settles next.
             if !matches!(step, Step::Answered(_)) {
                 holder.step = Step::Claimed;
@@ -280,7 +280,7 @@ impl Protocol {
         }
     }
 
-    fn settle(&self, state: &mut State, call: u8, outcome: AttemptState) {
+    fn settle(&self, state: &mut State, call: u8, outcome: ChargeState) {
         if let Some(attempt) = state.calls[usize::from(call)].attempt {
             self.record(state.database, Function::Settle { attempt, call, outcome });
             state.database.settle(attempt, call, outcome, self.rules.variant);
@@ -300,13 +300,13 @@ impl Protocol {
     /// True if a new call can resolve every attempt and charge, once every call is dead and every deadline is past.
     fn find_way_forward(&self, mut database: Database) -> bool {
         for attempt in database.attempts.iter_mut().flatten() {
-            attempt.past_deadline |= attempt.state == AttemptState::InFlight;
+            attempt.past_deadline |= attempt.state == ChargeState::InFlight;
         }
         // A person can decide about every unknown attempt.
         let mut decided = database;
         let unknown: Vec<u8> =
             database.attempts().filter(|(_, attempt)| attempt.is_unknown()).map(|(id, _)| id).collect();
-        unknown.into_iter().all(|id| decided.resolve(id, AttemptState::NotSent, self.rules.variant))
+        unknown.into_iter().all(|id| decided.resolve(id, ChargeState::NotSent, self.rules.variant))
             // After that the subscription can be charged, and without a person too.
             && (0..self.rules.bounds.subscriptions)
                 .all(|subscription| self.can_charge(decided, subscription) && self.can_charge(database, subscription))
@@ -322,10 +322,9 @@ impl Protocol {
         let mut charge = |request| {
             let claim = Claim::new(FRESH, subscription, request);
             let claimed = database.claim(claim, self.rules.variant);
-            match (claimed.verdict, claimed.held) {
-                (Verdict::Claimed, Some(held)) => {
-                    database.settle(held, FRESH, AttemptState::Charged, self.rules.variant).state
-                        == AttemptState::Charged
+            match (claimed.verdict, claimed.live) {
+                (Verdict::Claimed, Some(live)) => {
+                    database.settle(live, FRESH, ChargeState::Charged, self.rules.variant).state == ChargeState::Charged
                 }
                 (verdict, _) => verdict == Verdict::AlreadyCharged,
             }
@@ -426,14 +425,14 @@ impl Model for Protocol {
         }
         for (id, attempt) in state.database.attempts() {
             // Nothing depends on the deadline of an orphan.
-            if attempt.state == AttemptState::InFlight && !attempt.past_deadline && !attempt.orphaned {
+            if attempt.state == ChargeState::InFlight && !attempt.past_deadline && !attempt.orphaned {
                 actions.push(Action::DeadlinePasses { attempt: id });
             }
             if self.rules.decisions && attempt.is_unknown() && !attempt.orphaned {
                 match state.order_of(attempt.request) {
-                    Order::Taken => actions.push(Action::Decide { attempt: id, outcome: AttemptState::Charged }),
+                    Order::Taken => actions.push(Action::Decide { attempt: id, outcome: ChargeState::Charged }),
                     Order::UnderWay => {}
-                    Order::None => actions.push(Action::Decide { attempt: id, outcome: AttemptState::NotSent }),
+                    Order::None => actions.push(Action::Decide { attempt: id, outcome: ChargeState::NotSent }),
                 }
             }
         }
@@ -475,20 +474,20 @@ impl Model for Protocol {
                 let claim = Claim::new(call, subscription, request);
                 let claimed = state.database.claim(claim, self.rules.variant);
                 let one = &mut state.calls[usize::from(call)];
-                one.attempt = claimed.held;
+                one.attempt = claimed.live;
                 one.step = if claimed.verdict == Verdict::Claimed { Step::Claimed } else { Step::Over };
             }
             Action::CannotSend { call } => {
-                state.calls[usize::from(call)].step = Step::Answered(AttemptState::NotSent);
+                state.calls[usize::from(call)].step = Step::Answered(ChargeState::NotSent);
             }
             Action::LookAtClock { call } => state.calls[usize::from(call)].step = Step::Looked,
             Action::Send { call, subscription, request, reply } => {
                 let one = &mut state.calls[usize::from(call)];
                 (one.subscription, one.request) = (subscription, request);
                 one.step = Step::Answered(match reply {
-                    Reply::Takes => AttemptState::Charged,
-                    Reply::Refuses => AttemptState::Rejected,
-                    Reply::Nothing => AttemptState::Unknown,
+                    Reply::Takes => ChargeState::Charged,
+                    Reply::Refuses => ChargeState::Rejected,
+                    Reply::Nothing => ChargeState::Unknown,
                 });
                 let order = match reply {
                     Reply::Takes => Order::Taken,
@@ -581,7 +580,7 @@ impl Model for Protocol {
                     // Only a stop before the sending makes a decision untrue, and only an order corrects it.
                     attempt.state == end
                         || model.rules.sending == Sending::MayStop
-                            && attempt.state == AttemptState::Charged
+                            && attempt.state == ChargeState::Charged
                             && state.orders[usize::from(id)] == Order::Taken
                 };
                 (0..).zip(state.ends).all(|(id, end)| end.is_none_or(|end| stays(id, end)))
@@ -598,23 +597,23 @@ impl Model for Protocol {
                 )
             }),
             Property::always(CHARGED_IS_ORDERED, |_, state: &State| {
-                let charged = state.database.attempts().filter(|(_, attempt)| attempt.state == AttemptState::Charged);
+                let charged = state.database.attempts().filter(|(_, attempt)| attempt.state == ChargeState::Charged);
                 charged.into_iter().all(|(_, attempt)| state.order_of(attempt.request) == Order::Taken)
             }),
             Property::always(OPEN_IS_OPEN, |_, state: &State| {
                 state.taken().all(|attempt| attempt.is_live() || attempt.orphaned)
             }),
             Property::always(WAY_FORWARD, |model: &Self, state| model.has_way_forward(state)),
-            Property::sometimes("an attempt is in flight", |_, state: &State| state.has(AttemptState::InFlight)),
-            Property::sometimes("an attempt is charged", |_, state: &State| state.has(AttemptState::Charged)),
-            Property::sometimes("an attempt is rejected", |_, state: &State| state.has(AttemptState::Rejected)),
-            Property::sometimes("an attempt is not sent", |_, state: &State| state.has(AttemptState::NotSent)),
-            Property::sometimes("an attempt is unknown", |_, state: &State| state.has(AttemptState::Unknown)),
+            Property::sometimes("an attempt is in flight", |_, state: &State| state.has(ChargeState::InFlight)),
+            Property::sometimes("an attempt is charged", |_, state: &State| state.has(ChargeState::Charged)),
+            Property::sometimes("an attempt is rejected", |_, state: &State| state.has(ChargeState::Rejected)),
+            Property::sometimes("an attempt is not sent", |_, state: &State| state.has(ChargeState::NotSent)),
+            Property::sometimes("an attempt is unknown", |_, state: &State| state.has(ChargeState::Unknown)),
             Property::sometimes("an orphan releases its month", |_, state: &State| {
                 state.database.attempts().any(|(_, attempt)| attempt.released)
             }),
             Property::sometimes("an order is taken for a subscription that was deleted", |_, state: &State| {
-                state.taken().any(|attempt| attempt.orphaned && attempt.state == AttemptState::Charged)
+                state.taken().any(|attempt| attempt.orphaned && attempt.state == ChargeState::Charged)
             }),
         ]
     }
@@ -642,7 +641,7 @@ impl State {
         orders.map(|(id, _)| self.orders[usize::from(id)]).max().unwrap_or(Order::None)
     }
 
-    fn has(&self, wanted: AttemptState) -> bool {
+    fn has(&self, wanted: ChargeState) -> bool {
         self.database.attempts().any(|(_, attempt)| attempt.state == wanted)
     }
 }

@@ -21,8 +21,8 @@ const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
 
 /// The state that the eligible function keeps between requests.
 pub struct EligibleState {
-    database: Database,
-    timezone: Tz,
+    pub database: Database,
+    pub timezone: Tz,
 }
 
 impl State for EligibleState {
@@ -55,9 +55,8 @@ impl EligiblePage {
 
     /// The page, a JSON array of ids, ascending by bytes, and the month in which it is read. The whole list is refused if
     /// it is too large for an answer.
-    pub async fn read(&self, state: &EligibleState, time: Budget) -> Result<(Page, BillingMonth), Error> {
-        let query = EligibleQuery { page: self, timezone: state.timezone };
-        let (chunks, month) = state.database.fetch(&query, time).await?;
+    pub async fn read(&self, database: &Database, timezone: Tz, time: Budget) -> Result<(Page, BillingMonth), Error> {
+        let (chunks, month) = database.fetch(&EligibleQuery { page: self, timezone }, time).await?;
         let (json, last) = page::fit(chunks.into_iter().flatten(), self.limit, LARGEST_BODY)?;
         let next = match (last, self.limit) {
             (None, _) => None,
