@@ -127,7 +127,8 @@ mod tests {
 
     /// A schema of the document, as it is written there.
     fn schema(name: &str) -> &'static str {
-        let (_, found) = DOCUMENT.split_once(&format!("\n    {name}:\n")).unwrap();
+        let (_, schemas) = DOCUMENT.split_once("\n  schemas:\n").unwrap();
+        let (_, found) = schemas.split_once(&format!("\n    {name}:\n")).unwrap();
         let end = found.match_indices("\n    ").find(|(place, _)| !found[place + 5..].starts_with(' '));
         &found[..end.map_or(found.len(), |(place, _)| place)]
     }
@@ -172,9 +173,9 @@ mod tests {
             let sets = character_sets(schema(name));
             let [before, invisible, after] = sets.as_slice() else { panic!("{FILES}: {name} has {sets:?}") };
             for character in '\0'..=char::MAX {
-                let shown = format!("{FILES}: {name}, {character:?}");
-                assert_eq!(has(invisible, character), !is_visible(character), "{shown}");
-                assert_eq!([before, after].map(|set| has(set, character)), [character.is_control(); 2], "{shown}");
+                assert_eq!(has(invisible, character), !is_visible(character), "{FILES}: {name}, {character:?}");
+                let in_others = [before, after].map(|set| has(set, character));
+                assert_eq!(in_others, [character.is_control(); 2], "{FILES}: {name}, {character:?}");
             }
         }
         let sets = character_sets(schema("RequestId"));
