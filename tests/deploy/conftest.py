@@ -14,9 +14,9 @@ from botocore.credentials import Credentials
 from database import CLUBS, Database
 from emulator import Emulator, emulating
 from kinds import KINDS
-from local_api import target_directory
+from local_api import build, target_directory
 from package import EXAMPLE, Package
-from processes import ROOT, running
+from processes import running
 from stage import Stage
 from stand_in import Platform
 from with_api import free_ports
@@ -65,19 +65,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
-    subprocess.run(["cargo", "build", "--locked", "-p", "ecommerce-stub"], cwd=ROOT, check=True)
+def programs() -> Path:
+    """The folder of the stand-in and of the operators' tool, as `make run` builds them."""
+    build()
+    return target_directory() / "debug"
+
+
+@pytest.fixture(scope="session")
+def platform(programs: Path) -> Iterator[Platform]:
     (port,) = free_ports(1)
     credentials = {"ECOMMERCE_API_KEY": "the key", "ECOMMERCE_API_SECRET": "the secret"}
-    command = [target_directory() / "debug/ecommerce-stub", str(port)]
+    command = [programs / "ecommerce-stub", str(port)]
     with running(command, credentials, signal.SIGINT, stdout=subprocess.DEVNULL):
         yield Platform(f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture(scope="session")
-def tool() -> Path:
-    subprocess.run(["cargo", "build", "--locked", "-p", "bill-run"], cwd=ROOT, check=True)
-    return target_directory() / "debug/bill-run"
+def tool(programs: Path) -> Path:
+    return programs / "bill-run"
 
 
 @pytest.fixture(scope="session", params=["dev", "prod"])
