@@ -21,8 +21,9 @@ use crate::{
 const AT_ONCE: [usize; 3] = [1, 4, 16];
 const SOME: &str = "select id from subscription limit 50000";
 /// What is eligible and was never charged.
-const UNCHARGED: &str = "select id from unnest(eligible_subscriptions(null, null, null, null, 600)) id
-    where not exists (select from charge_attempt where subscription_id = id)";
+const UNCHARGED: &str = "
+    select id from (select unnest(eligible_subscriptions(null, null, null, null, 600)) as id) eligible
+    where not exists (select from charge_attempt where subscription_id = eligible.id)";
 /// How long the platform's stand-in takes for an order.
 const PLATFORM_MS: u64 = 100;
 
