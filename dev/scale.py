@@ -1,8 +1,8 @@
 """`make scale`: hundreds of function processes at once, through PgBouncer over a few server connections and without it,
 and then in turn on a server that has fewer connections than there are processes.
 
-The builds are optimized a little. Development builds leave two cores too busy to answer in time, and a release takes long
-to build. Both ways are compared with each other, and with no bar.
+The builds are optimized a little. Development builds leave two cores too busy to answer in time, and a release takes
+long to build. Both ways are compared with each other, and with no bar.
 """
 
 import resource
