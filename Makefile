@@ -50,7 +50,7 @@ release-digests: .venv/installed
 
 NAMED := $(if $(ONLY),-k '$(ONLY)')
 
-# What needs nothing that runs: openapi.yaml, and the pages and lists that must agree with it. It takes seconds.
+# The checks that need nothing that runs: openapi.yaml, and the pages and lists that must agree with it. It takes seconds.
 documents: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
 	tests/contract/.venv/bin/pytest tests/contract/test_document.py tests/contract/test_names.py $(NAMED)
 
@@ -58,7 +58,7 @@ documents: .venv/installed tests/contract/.venv/installed tests/contract/node_mo
 contract: .venv/installed tests/contract/.venv/installed tests/contract/node_modules/.package-lock.json
 	$(WITH_DATABASE) $(PYTHON) dev/with_api.py tests/contract/.venv/bin/pytest tests/contract $(NAMED)
 
-# What `serverless deploy` would upload, without an AWS account. It packages an example if the stage has no configuration.
+# Makes what `serverless deploy` would upload, without an AWS account. It packages an example if the stage has no configuration.
 STAGE := dev
 package: .venv/installed node_modules/.package-lock.json
 	node_modules/.bin/serverless package --stage $(STAGE) \

@@ -30,7 +30,7 @@ function unread(block, { properties = {} }, parents = []) {
 }
 
 /**
- * What `<stage>_config.json` says about a deployment. The functions read the same file in crates/core/src/config.rs,
+ * The settings of a deployment, from `<stage>_config.json`. The functions read the same file in crates/core/src/config.rs,
  * Alembic in migrations/env.py.
  *
  * @param functions those of functions.yml
@@ -148,7 +148,7 @@ module.exports = function settings({ stage, region, architecture, folder, root, 
     try {
       return JSON.parse(content);
     } catch {
-      // What is there may be a password: it is not repeated.
+      // The text may be a password, so it is not repeated.
       return fail(`${file} is not JSON`);
     }
   }

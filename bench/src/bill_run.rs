@@ -22,7 +22,7 @@ use crate::{Bar, Bench, Report, megabytes, progress};
 const DUE: usize = 1_000_000;
 /// Ids of a page, as the command asks for them.
 const PAGE: usize = 10_000;
-/// How long a charge takes.
+/// The time that a charge takes.
 const CHARGE: Duration = Duration::from_millis(100);
 
 impl Bench {

@@ -1,4 +1,4 @@
-//! What `make bench` and `make scale` share.
+//! The parts that `make bench` and `make scale` share.
 
 use std::{
     path::Path,

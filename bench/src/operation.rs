@@ -77,7 +77,7 @@ pub fn page(limit: u32, after: Option<&str>) -> Call {
     after.into_iter().fold(call, |call, after| call.query("after", after))
 }
 
-/// What one call is about. Each operation uses the part that it needs.
+/// The subject of one call. Each operation uses the part that it needs.
 #[derive(Clone)]
 pub struct Subject {
     pub subscription_id: String,
@@ -215,7 +215,7 @@ impl Floor {
     }
 }
 
-/// What the functions ask of the database about one subscription, asked by their own code. A claim is written here, because
+/// The functions' questions about one subscription, asked by their own code. A claim is written here, because
 /// charge makes its order after it.
 pub struct Statements {
     database: Database,

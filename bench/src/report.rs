@@ -11,11 +11,11 @@ pub struct Bar {
     limit: Limit,
 }
 
-/// What is limited, and how.
+/// A limit of the ratio or of the value.
 enum Limit {
     /// The ratio of what was measured to the floor.
     RatioAtMost(f64),
-    /// What was measured, in its unit.
+    /// The measured value, in its unit.
     AtMost(f64),
     AtLeast(f64),
 }

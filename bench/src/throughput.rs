@@ -20,11 +20,11 @@ use crate::{
 /// Environments or connections at the same time.
 const AT_ONCE: [usize; 3] = [1, 4, 16];
 const SOME: &str = "select id from subscription limit 50000";
-/// What is eligible and was never charged.
+/// The subscriptions that are eligible and were never charged.
 const UNCHARGED: &str = "
     select id from (select unnest(eligible_subscriptions(null, null, null, null, 600)) as id) eligible
     where not exists (select from charge_attempt where subscription_id = eligible.id)";
-/// How long the platform's stand-in takes for an order.
+/// The time that the platform's stand-in takes for an order.
 const PLATFORM_MS: u64 = 100;
 
 impl Bench {

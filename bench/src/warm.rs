@@ -26,7 +26,7 @@ struct Way {
     floor: Floor,
 }
 
-/// What an operation took on one way. Each round measures each of them once.
+/// The times of an operation on one way. Each round measures each of them once.
 #[derive(Default)]
 struct Times {
     function: Samples,

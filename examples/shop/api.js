@@ -1,4 +1,4 @@
-// What the page asks of the API.
+// The page's calls of the API.
 import { API, TIME_ZONE, authorization, customer } from "./config.js";
 
 export const ACTIVE = 1;
@@ -28,7 +28,7 @@ const WORDS = {
 const REFUSED = WORDS.invalid_request;
 const FAILED = "The beer clubs do not answer at the moment. Please try again in a minute.";
 
-/** What the API refuses, or fails at. Its message is for the customer. */
+/** A refusal or a failure of the API. Its message is for the customer. */
 export class Problem extends Error {
   /** `retryAfter`: the seconds after which the same call may succeed, if it may. */
   constructor({ code, instance, subscription_id }, { status = 0, retryAfter } = {}) {
@@ -38,7 +38,7 @@ export class Problem extends Error {
     /** The API's log has it under this id. */
     this.reference = instance?.split(":").pop();
     this.retryAfter = retryAfter;
-    /** Whether the call was sent before. */
+    /** True if the call was sent before. */
     this.repeated = false;
   }
 }
@@ -58,7 +58,7 @@ export function subscription(id) {
   return call("GET", `/subscription/${encodeURIComponent(id)}`);
 }
 
-/** How each month stands that was charged, or was tried to be, the newest first. */
+/** The state of each month that was charged, or was tried to be, the newest first. */
 export function charges(id) {
   return call("GET", `/subscription/${encodeURIComponent(id)}/charge`);
 }
@@ -137,7 +137,7 @@ function memory() {
   return `subscriptions of ${customer()}`;
 }
 
-/** What all pages of this list have. */
+/** The items of all pages of this list. */
 async function pages(path) {
   const listed = [];
   for (let query = ""; query !== undefined; ) {

@@ -21,7 +21,7 @@ const DONE = {
   undo: "It stays as it is.",
 };
 
-/** How a month stands, in the customer's words. */
+/** A month's state, in the customer's words. */
 const BOXES = {
   charged: "ordered",
   in_flight: "being ordered",
@@ -48,7 +48,7 @@ function writtenMonth(month) {
   return new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(month));
 }
 
-// What the page shows.
+// The page.
 
 function show() {
   const listed = [...subscriptions.values()];
@@ -125,7 +125,7 @@ function explain(problem) {
   say(trouble, problem.message, ...(problem.reference ? [` Reference: ${problem.reference}`] : []));
 }
 
-// What the customer does.
+// The customer's actions.
 
 /** One thing at a time: a click meanwhile does nothing. */
 async function doing(work) {

@@ -112,7 +112,7 @@ def refuses(stage: str, folder: Path, line: str, **environment: str) -> None:
 
 
 def settings(stage: str, folder: Path) -> dict:
-    """What deploy/settings.js makes of this configuration."""
+    """The settings that deploy/settings.js makes of this configuration."""
     options = {"stage": stage, "region": REGION, "architecture": "arm64", "folder": str(folder), "root": str(ROOT)}
     options |= {"environment": {}, "functions": DEFINITIONS}
     script = f"""

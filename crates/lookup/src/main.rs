@@ -1,4 +1,4 @@
-//! What the shop's page reads back: `GET /subscription/{id}`, `GET /subscription/{id}/charge`,
+//! The reads of the shop's page and of operators: `GET /subscription/{id}`, `GET /subscription/{id}/charge`,
 //! `GET /subscription?customer_id=…`, `GET /club`. And what the operators read: `GET /charge`.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who may act for whom, where the gateway authenticates customers.
+//! Each customer acts for themselves alone, where the gateway authenticates customers.
 
 use std::{sync::LazyLock, time::Duration};
 

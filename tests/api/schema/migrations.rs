@@ -289,7 +289,7 @@ async fn each_revision_can_be_undone_and_repeated() {
     assert!(revisions > 1);
 }
 
-/// What holds the revisions in this folder to their release.
+/// The check that holds the revisions in this folder to their release.
 fn released(folder: &Path) -> Output {
     Command::new(env::var("PYTHON").unwrap()).arg("migrations/released.py").current_dir(folder).output().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What charging must never do, checked on the platform's log and the ledger.
+//! The promises of charging, checked on the platform's log and the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 

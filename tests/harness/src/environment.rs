@@ -80,7 +80,7 @@ impl Answer {
     }
 }
 
-/// What a function that hangs is waited for, after its deadline.
+/// The time that a function may take after its deadline, before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Environment {
@@ -138,7 +138,7 @@ impl Environment {
         Answer::of(payload.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
     }
 
-    /// What the function handed to the Runtime API, or the error that it reported.
+    /// The answer that the function handed to the Runtime API, or the error that it reported.
     pub async fn invoke_raw(&self, event: Value, time: Duration) -> Result<Value, String> {
         let Invoked { payload, .. } = self.invoke_timed(&event, time).await?;
         let payload = payload.map_err(|error| String::from_utf8_lossy(&error).into_owned())?;
@@ -195,7 +195,7 @@ impl Environment {
         peak_memory(self.process.lock().expect("unpoisoned").id())
     }
 
-    /// Whether the process is stopped.
+    /// True if the process is stopped.
     pub fn is_frozen(&self) -> bool {
         // `NOWAIT` leaves the answer there for the next question.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::routes::{Route, routes};
 
-/// What passes the call to the function.
+/// The gateway that passes the call to the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gateway {
     /// REST API, payload 1.0: the path and its parameters as they were sent.
@@ -18,7 +18,7 @@ pub enum Gateway {
 
 pub const GATEWAYS: [Gateway; 3] = [Gateway::Rest, Gateway::Http, Gateway::FunctionUrl];
 
-/// How the gateway authenticates a customer.
+/// The gateway's way to authenticate a customer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Authorizer {
     /// A REST API's Cognito user pool.
@@ -66,7 +66,7 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     pub body: Option<String>,
     pub base64: bool,
-    /// What the gateway's authorizer tells the function, or null.
+    /// The authorizer's part of the event, or null.
     authorizer: Value,
     method: &'static str,
 }

@@ -39,7 +39,7 @@ pub const SESSIONS: &str = "pg_stat_activity where datname = current_database() 
 /// Lets a session outlive any pause of a test that counts on it.
 pub const PATIENT: (&str, &str) = ("DATABASE_IDLE_TIMEOUT_MS", "600000");
 
-/// What one test works with.
+/// The API of one test, with its database and its platform.
 pub struct Api {
     /// As an operator's or the acceptance system's session: rows written by hand.
     pub sql: PgPool,

@@ -44,7 +44,7 @@ impl Shell {
         self.folder.join(name).to_str().expect("UTF-8").to_owned()
     }
 
-    /// What the script printed.
+    /// The script's output.
     pub fn run(&self, script: &str) -> String {
         self.try_run(script).unwrap_or_else(|output| {
             let logs = self.try_run("tail -n 20 */log").unwrap_or_default();

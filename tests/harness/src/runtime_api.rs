@@ -57,7 +57,7 @@ impl Invoked {
 struct Shared {
     events: AsyncMutex<mpsc::UnboundedReceiver<Invocation>>,
     first_next: watch::Sender<Option<Instant>>,
-    /// What the function works on.
+    /// The invocations that the function works on.
     handed: Mutex<HashMap<Uuid, (Instant, oneshot::Sender<Invoked>)>>,
 }
 

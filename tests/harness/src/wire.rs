@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::database;
 
-/// What a client sent after its start-up message. <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+/// A client's messages after its start-up message. <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Its first byte: `P` Parse, `B` Bind, `Q` Query and so on.
@@ -76,7 +76,7 @@ impl Wire {
         (wire, database::at(database_url, "127.0.0.1", port, "sslmode=disable"))
     }
 
-    /// How often a client has sent something after the server had.
+    /// The times that a client has sent something after the server had.
     pub fn round_trips(&self) -> usize {
         self.state.round_trips.load(Ordering::Acquire)
     }
@@ -91,7 +91,7 @@ impl Wire {
         self.state.messages.lock().expect("unpoisoned").clone()
     }
 
-    /// How many connections it has refused while it was down.
+    /// The connections that it has refused while it was down.
     pub fn refused(&self) -> usize {
         self.state.refused.load(Ordering::Acquire)
     }

@@ -381,7 +381,7 @@ impl Trial {
                 });
                 let live = claimed.live.map(|live| json!(attempt_id(self.number, live)));
                 let row = live.and_then(|live| rows.iter().find(|row| row["id"] == live)).unwrap_or(&Value::Null);
-                // What an order would name.
+                // An order would name these.
                 let named = match (row, self.subscriptions().first()) {
                     (Value::Null, Some(subscription)) => json!({
                         "customer_id": subscription["customer_store_id"].as_str().filter(|id| !id.is_empty()),

@@ -39,7 +39,7 @@ impl ChargeState {
     }
 }
 
-/// Who holds an attempt. A call keeps its token when it is sent again.
+/// The holder of an attempt. A call keeps its token when it is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Token {
     Call(u8),
@@ -68,18 +68,18 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether it holds its month and its request_id.
+    /// True if it holds its month and its request_id.
     pub fn is_live(&self) -> bool {
         matches!(self.state, ChargeState::InFlight | ChargeState::Unknown | ChargeState::Charged)
     }
 
-    /// Whether its outcome is unknown, as the view `charge_ledger` has it.
+    /// True if its outcome is unknown, as the view `charge_ledger` has it.
     pub fn is_unknown(&self) -> bool {
         self.state == ChargeState::Unknown || self.state == ChargeState::InFlight && self.past_deadline
     }
 }
 
-/// What a claim finds of its subscription.
+/// A claim's view of its subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Condition {
     Active,
@@ -156,7 +156,7 @@ pub struct Claim {
     pub may_call_out: bool,
     /// The month that the caller means.
     pub expected_month: Option<u8>,
-    /// What is charged was charged more than a day ago.
+    /// The month was charged more than a day ago.
     pub long_ago: bool,
 }
 
@@ -185,7 +185,7 @@ pub struct Settled {
     pub orphaned: bool,
 }
 
-/// What a look finds: a verdict, or something to write.
+/// The result of a look: a verdict, or something to write.
 pub enum Look {
     Decided(Verdict),
     /// For this month.
@@ -193,7 +193,7 @@ pub enum Look {
     TakeOver(u8),
 }
 
-/// How often `claim_charge()` writes and looks again.
+/// The times that `claim_charge()` writes and looks again.
 const WRITES: usize = 5;
 
 impl Database {
@@ -226,7 +226,7 @@ impl Database {
         }
     }
 
-    /// What it finds, the call's month, and the month's live attempt.
+    /// The result of a look, the call's month, and the month's live attempt.
     pub fn look(&self, claim: Claim, variant: Variant) -> (Look, Option<u8>, Option<u8>) {
         let used = || {
             let of_request = |attempt: &&Attempt| attempt.request == claim.request && !attempt.orphaned;
@@ -358,7 +358,7 @@ impl Database {
         Settled { state, own: token == Token::Call(call), month, orphaned }
     }
 
-    /// Whether one of the two unique indexes refuses to make this attempt live again.
+    /// True if one of the two unique indexes refuses to make this attempt live again.
     fn is_taken_from(&self, id: u8) -> bool {
         let attempt = self.attempt(id);
         let takes = |(other_id, other): (u8, &Attempt)| {

@@ -19,11 +19,11 @@ use uuid::Uuid;
 use crate::sessions::connect;
 
 pub const FUNCTIONS: [&str; 4] = ["subscribe", "status", "eligible", "charge"];
-/// How many environments subscribe the same customer, or charge the same subscription, at the same moment.
+/// The environments that subscribe the same customer, or charge the same subscription, at the same moment.
 const CALLERS: usize = 3;
-/// How many customers or subscriptions each of those groups meets, and how many statuses an environment records.
+/// The customers or subscriptions that each of those groups meets, and the statuses that an environment records.
 const ROUNDS: usize = 10;
-/// How often an environment reads the whole list.
+/// The times that an environment reads the whole list.
 const WALKS: usize = 2;
 const PAGE: usize = 200;
 /// The last of the three statuses.

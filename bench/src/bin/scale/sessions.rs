@@ -44,7 +44,7 @@ pub async fn count_most(url: String, mut progress: watch::Receiver<Progress>) ->
     }
 }
 
-/// What a session finds that sends nothing but a start-up message.
+/// The settings of a session that sends nothing but a start-up message.
 struct Session {
     pid: i32,
     settings: BTreeMap<String, String>,
