@@ -12,4 +12,5 @@ comment on view unresolved_charges is
 create function count_unresolved_charges() returns bigint language sql stable
     security definer
     set search_path from current
+    set enable_seqscan = off
     return (select count(*) from unresolved_charges);

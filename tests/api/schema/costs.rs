@@ -52,8 +52,10 @@ fn charges_after(first: usize, last: usize) -> String {
     )
 }
 
+/// In the later month of `charges()`.
 async fn api_with_clubs() -> Api {
     let api = Api::start().await;
+    api.set_clock("timestamptz '2026-11-15'").await;
     for _ in 0..2 {
         api.club().await;
     }
@@ -131,7 +133,6 @@ async fn wrong_statistics_make_no_plan_quadratic() {
         "planned on ten analysed rows",
     ] {
         let api = api_with_clubs().await;
-        api.set_clock("timestamptz '2026-11-15'").await;
         let loaded = format!("{} {}", load(MANY), charges(MANY));
         // It plans its statements before there are any rows.
         let mut old_session = connect(&api).await;
@@ -277,7 +278,6 @@ async fn wrong_statistics_make_no_read_of_charges_quadratic() {
 #[tokio::test]
 async fn each_index_of_the_ledger_saves_a_call_from_reading_all_of_it() {
     let api = api_with_clubs().await;
-    api.set_clock("timestamptz '2026-11-15'").await;
     // An orphan holds the month of 49, which a claim then gives back.
     api.run(&format!(
         "{} {} insert into orphan_note select id from charge_attempt where subscription_id = md5('49'); analyze",
