@@ -18,14 +18,15 @@ CARGO_TEST := cargo test --locked --workspace --features charge/failpoints
 TEST_TIMEZONE := America/Sao_Paulo
 # Tests run at the same time. They are more than the cores, because a test often waits for a deadline.
 TEST_THREADS := 8
-# SUITE=api runs one suite. ONLY=eligible runs the tests with this in their names, here and in the three targets below.
+# SUITE=api runs one suite. ONLY=eligible runs the tests with this in their names, here and in documents, contract
+# and check-deploy.
 test: .venv/installed
 	TEST_TIMEZONE=$(TEST_TIMEZONE) RUST_TEST_THREADS=$(TEST_THREADS) $(WITH_DATABASE) \
 		$(CARGO_TEST) $(addprefix --test ,$(SUITE)) -- $(ONLY)
 
 # Part of `make test`: the model of the charge protocol, explored, and each database function, compared with it.
-model: .venv/installed
-	$(WITH_DATABASE) $(CARGO_TEST) --test model
+model:
+	$(MAKE) test SUITE=model
 
 lint: .venv/installed
 	cargo fmt --check

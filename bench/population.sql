@@ -1,4 +1,4 @@
--- So many subscriptions with the histories of three years, rows in the order in which they would have been written.
+-- $SUBSCRIPTIONS subscriptions with the histories of three years, rows in the order in which they would have been written.
 -- Of the clubs, 8 of 10 are ACTIVE, 1 is CLOSED and 1 INACTIVE.
 select setseed(0.5);
 create temporary table clock as select now() at time zone 'UTC' as now;

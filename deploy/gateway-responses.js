@@ -63,10 +63,8 @@ module.exports = function gatewayResponses({ RestApiId, origin, signed }) {
           'gatewayresponse.header.Access-Control-Allow-Origin': `'${origin}'`,
           'gatewayresponse.header.Content-Type': "'application/problem+json'",
           'gatewayresponse.header.X-Content-Type-Options': "'nosniff'",
-          ...(isWorthRepeating && {
-            'gatewayresponse.header.Access-Control-Expose-Headers': "'retry-after'",
-            'gatewayresponse.header.Retry-After': `'${RETRY_AFTER}'`,
-          }),
+          'gatewayresponse.header.Access-Control-Expose-Headers': "'billing-month,link,location,retry-after'",
+          ...(isWorthRepeating && { 'gatewayresponse.header.Retry-After': `'${RETRY_AFTER}'` }),
         },
         ResponseTemplates: { 'application/json': JSON.stringify(problem) },
       },

@@ -20,7 +20,7 @@ module.exports = class Deployment {
     // Serverless Framework 3 has only the option.
     if (serverless.processedInput.isHelpRequest || options.help) return;
     const params = Object.fromEntries([].concat(options.param || []).map((param) => param.split(/=(.*)/s, 2)));
-    // Before any ${stage:…} asks: else each of them would report what is wrong.
+    // Read before any ${stage:…} is resolved, so that a mistake is reported once.
     this.settings = settings({
       stage: options.stage || 'dev',
       // As in serverless.yml, which may not ask us for these two.

@@ -23,7 +23,7 @@ from with_api import free_ports
 
 OLDEST = (1, 24)
 # The first release of Debian that has it.
-SOURCE = "deb http://deb.debian.org/debian trixie main\n"
+SOURCE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n"
 MISSING = "install PgBouncer 1.24 or later, or let the variable PGBOUNCER name one"
 
 

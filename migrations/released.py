@@ -17,13 +17,17 @@ from alembic.script import Script, ScriptDirectory
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "migrations/released.json"
 INSTEAD = (
-    "Undo that, and write a new revision: `alembic revision -m`. The old file moves to sql/before_<revision>/;"
-    ' migrations/README.md says how under "To change something"'
+    "Undo that, and write a new revision: `.venv/bin/alembic revision -m`. The old file moves to"
+    ' sql/before_<revision>/; migrations/README.md says how under "To change something"'
 )
 
 
 def main() -> int:
-    scripts = list(ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).walk_revisions())[::-1]
+    try:
+        scripts = list(ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).walk_revisions())[::-1]
+    except KeyError as missing:
+        print(f"a revision follows {missing}, which is missing. {INSTEAD}")
+        return 1
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     version = re.search(r"^## (\d\S*) - ", changelog, re.MULTILINE)[1]
     releases = json.loads(FILE.read_text(encoding="utf-8"))

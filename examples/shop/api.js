@@ -186,5 +186,5 @@ async function send(method, path, body) {
   }
   const { ok, status, headers: answered } = answer;
   if (!ok) throw new Problem(content, { status, retryAfter: Number(answered.get("retry-after")) });
-  return { content, next: answered.get("link")?.match(/^<(\?.*)>; rel="next"$/)[1] };
+  return { content, next: answered.get("link")?.match(/^<(\?.*)>; rel="next"$/)?.[1] };
 }

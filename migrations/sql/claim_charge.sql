@@ -9,7 +9,7 @@ create function claim_charge(
     attempt_id uuid,
     token uuid,
     billing_timezone text,
-    -- Of the attempt, in seconds from now.
+    -- The attempt's deadline, in seconds from now.
     deadline double precision,
     -- False if there is too little time to call out.
     may_call_out boolean,
@@ -23,7 +23,7 @@ create function claim_charge(
     out live_request_id varchar,
     -- The call's month. Null if the request_id is only another subscription's.
     out billing_month date,
-    -- Of an order: the live attempt's, else the subscription's.
+    -- The order's customer and sku: the live attempt's, else the subscription's.
     out customer_id varchar,
     out sku_id integer,
     out charged_at timestamptz,

@@ -193,7 +193,7 @@ async fn a_platform_that_is_down_is_one_failure_of_each_subscription() {
 }
 
 #[tokio::test]
-async fn those_that_only_the_api_refuses_hold_up_nobody() {
+async fn refusals_of_the_api_alone_do_not_stop_a_run() {
     const REFUSED: usize = 5_000;
     let ids = ids(REFUSED + 100);
     let api = Scripted::start(&ids).await;

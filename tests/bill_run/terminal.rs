@@ -144,7 +144,7 @@ async fn a_terminal_that_cannot_draw_gets_plain_lines() {
 }
 
 #[tokio::test]
-async fn nobody_who_reads_is_needed() {
+async fn a_run_goes_on_when_its_output_is_closed() {
     for closed in ["terminal", "pipe", "full"] {
         let ids: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
         let api = Scripted::start(&ids).await;

@@ -15,8 +15,7 @@ from processes import ROOT
 from stage import Stage
 from stand_in import Platform
 
-# The IAM policies of docs/deploying.md.
-
+# Who may call which route by the IAM policies of docs/deploying.md.
 MAY_CALL = {
     "POST /club/{id}/subscribe": {"shop"},
     "POST /subscription/{id}/status": {"shop"},

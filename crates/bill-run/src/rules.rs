@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rule_for_the_answers() {
+    fn each_answer_leads_to_one_next_step() {
         let repeat =
             |seconds| Next::Repeat { after: Duration::from_secs(seconds), request_id: Some("named".to_owned()) };
         for (status, code, retry_after, expected) in [
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_first_answers_that_say_something_of_the_platform() {
+    fn only_first_answers_about_the_platform_count_as_failures() {
         let charged = || answer(200, None, None);
         let lost = || Reply::Lost("reset".to_owned());
         let unauthorized = || answer(502, Some("ecommerce_unauthorized"), None);

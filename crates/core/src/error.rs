@@ -41,7 +41,7 @@ pub enum Error {
     MonthMismatch { month: String },
     #[error("Another call is charging this subscription right now.")]
     ChargeInProgress { retry_after: Option<u64> },
-    /// Of another call's attempt.
+    /// Another call's attempt has an unknown outcome.
     #[error("{}", outcome_unknown(*undecidable))]
     EarlierOutcomeUnknown { request_id: String, undecidable: bool },
     #[error("The subscription cannot be charged: it or its club is not active, or it has no customer or no sku.")]

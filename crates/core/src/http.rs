@@ -161,8 +161,7 @@ fn detail(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
 const THE_BODY: &str = ".";
 
 /// Reads a struct from the text of a JSON object. Fields that the struct does not have are skipped, not collected. A
-/// field that is `null` counts as missing. Of two with
-/// one name, the last counts.
+/// field that is `null` counts as missing. Of two fields with one name, the last counts.
 struct Object<'de>(&'de str);
 
 impl<'de> Deserializer<'de> for Object<'de> {

@@ -11,7 +11,7 @@ pub(crate) const LARGEST_BODY: usize = 6 * 1024 * 1024 - 8 * 1024;
 /// A page of a list, as it is answered.
 pub struct Page {
     pub json: String,
-    /// Of the next page, if more remain.
+    /// The next page's parameters, if more remain.
     pub next: Option<Parameters>,
 }
 

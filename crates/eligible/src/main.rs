@@ -6,7 +6,7 @@ use club_core::{
     Error,
     http::{self, Reply},
     lambda,
-    subscription::{EligiblePage, EligibleState, LONGEST_PAGE},
+    subscription::{EligiblePage, EligibleState},
 };
 use lambda_http::{Request, http::HeaderName};
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), lambda_http::Error> {
 }
 
 async fn eligible(state: Arc<EligibleState>, request: Request) -> Result<Reply, Error> {
-    let limit = http::limit(&request, LONGEST_PAGE)?;
+    let limit = http::limit(&request, EligiblePage::LONGEST)?;
     let page = EligiblePage::new(http::query(&request, "after"), limit, http::flag(&request, "due")?)?;
     let (page, month) = page.read(&state.database, state.timezone, http::time_left(&request)).await?;
     http::with_header(http::page(page)?, BILLING_MONTH, &month.to_string())

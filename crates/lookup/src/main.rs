@@ -1,12 +1,12 @@
-//! The reads of the shop's page and of operators: `GET /subscription/{id}`, `GET /subscription/{id}/charge`,
-//! `GET /subscription?customer_id=…`, `GET /club`. And what the operators read: `GET /charge`.
+//! The reads. For the shop's page: `GET /subscription/{id}`, `GET /subscription/{id}/charge`,
+//! `GET /subscription?customer_id=…` and `GET /club`. For operators: `GET /charge`.
 
 use std::sync::Arc;
 
 use club_core::{
     Error,
     caller::Caller,
-    charge::{ChargeState, LONGEST_PAGE, MonthPage, MonthlyCharge, Position},
+    charge::{ChargeState, MonthPage, MonthlyCharge, Position},
     club::Club,
     http::{self, Reply},
     lambda,
@@ -30,7 +30,7 @@ enum Route {
 
 const SUBSCRIPTION_CHARGES: &str = "/subscription/{id}/charge";
 const SUBSCRIPTION: &str = "/subscription/{id}";
-// The first that fits a path counts, and `/charge` fits the end of a longer one.
+// The first template that fits the end of the path counts, so `/charge` stands below `/subscription/{id}/charge`.
 const ROUTES: [(&str, Route); 5] = [
     (SUBSCRIPTION_CHARGES, Route::SubscriptionCharges),
     (SUBSCRIPTION, Route::Subscription),
@@ -80,7 +80,7 @@ fn month_page(request: &Request) -> Result<MonthPage, Error> {
         month: query("month").as_deref().map(BillingMonth::parse).transpose()?,
         states: query("state").as_deref().map(ChargeState::parse_list).transpose()?,
         subscription_id: query("subscription_id").as_deref().map(SubscriptionId::parse).transpose()?,
-        limit: http::limit(request, LONGEST_PAGE)?,
+        limit: http::limit(request, MonthPage::LONGEST)?,
         after: query("after").as_deref().map(Position::parse).transpose()?,
         orphaned: http::flag(request, "orphaned")?,
     })

@@ -165,7 +165,7 @@ async fn processor_time(session: &mut PgConnection) -> u64 {
 }
 
 #[tokio::test]
-async fn a_customer_does_so_for_a_year_before_the_list_is_read() {
+async fn a_customer_changes_as_much_as_allowed_for_a_year() {
     let api = Api::start().await;
     let club = api.club().await;
     // Every return comes after the cancellation that makes it void, so the definition has to look at all of them.

@@ -94,7 +94,7 @@ async fn a_connection_cut_between_claim_and_settle_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_claim_whose_answer_was_lost_is_recognised() {
+async fn a_claim_whose_answer_was_lost_is_recognized() {
     let scene = Scene::new().await;
     scene.wire.hold_answers();
     let charge = scene.charge();
@@ -106,7 +106,7 @@ async fn a_claim_whose_answer_was_lost_is_recognised() {
 }
 
 #[tokio::test]
-async fn a_settlement_whose_answer_was_lost_is_recognised() {
+async fn a_settlement_whose_answer_was_lost_is_recognized() {
     let scene = Scene::new().await;
     let charge = scene.while_waiting().await;
     scene.wire.hold_answers();

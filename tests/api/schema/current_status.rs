@@ -158,7 +158,7 @@ async fn of_the_same_dates_the_greatest_id_by_bytes_counts() {
 }
 
 #[tokio::test]
-async fn the_same_holds_for_entries_that_the_api_writes() {
+async fn entries_of_the_api_have_the_status_of_the_definition() {
     let api = Api::start().await;
     let kept = api.subscription().await;
     let cancelled = api.subscription().await;

@@ -16,7 +16,7 @@ async fn record(api: &Api, customer: &str, entry: &str, days: &str) -> (String, 
 }
 
 #[tokio::test]
-async fn a_subscription_takes_so_many_changes_in_24_hours() {
+async fn a_change_beyond_the_limit_of_24_hours_is_refused() {
     let api = Api::start().await;
     let club = api.club().await;
     api.run(&format!("insert into subscription values ('s', {club}, 'c')")).await;

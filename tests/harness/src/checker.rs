@@ -28,23 +28,24 @@ impl Attempt {
 /// Everything that is wrong with a history whose calls are all over.
 pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
     let mut found = Vec::new();
-    let of_number = |number: &str| ledger.iter().filter(|attempt| attempt.request_id == number).collect::<Vec<_>>();
+    let of_request_id =
+        |request_id: &str| ledger.iter().filter(|attempt| attempt.request_id == request_id).collect::<Vec<_>>();
 
     // Never two orders that could have succeeded, for one subscription and month, under different request_ids.
-    let mut numbers: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    let mut request_ids: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for order in received.iter().filter(|order| !order.refused) {
-        for attempt in of_number(&order.request_id).into_iter().filter(|attempt| !attempt.orphaned) {
+        for attempt in of_request_id(&order.request_id).into_iter().filter(|attempt| !attempt.orphaned) {
             let month = (&attempt.subscription_id, &attempt.billing_month);
-            numbers.entry(month).or_default().insert(&order.request_id);
+            request_ids.entry(month).or_default().insert(&order.request_id);
         }
     }
-    for (month, numbers) in numbers.iter().filter(|(_, numbers)| numbers.len() > 1) {
-        found.push(format!("{month:?} may have been ordered under {numbers:?}"));
+    for (month, request_ids) in request_ids.iter().filter(|(_, request_ids)| request_ids.len() > 1) {
+        found.push(format!("{month:?} may have been ordered under {request_ids:?}"));
     }
 
     // Every order that was received has its attempt.
     for order in received {
-        let recorded = of_number(&order.request_id)
+        let recorded = of_request_id(&order.request_id)
             .into_iter()
             .any(|attempt| (&attempt.customer_id, attempt.sku_id) == (&order.customer_id, order.sku_id));
         if !recorded {
@@ -62,7 +63,7 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
             // An orphaned attempt opens no month.
             "rejected" | "not_sent" if attempt.orphaned => {}
             "rejected" | "not_sent" => {
-                let open = of_number(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
+                let open = of_request_id(&attempt.request_id).into_iter().all(|attempt| !attempt.is_live());
                 if open && orders().any(|order| !order.refused) {
                     found.push(format!("the month is open, but there may be an order for {attempt:?}"));
                 }
@@ -83,8 +84,8 @@ pub fn violations(received: &[Received], ledger: &[Attempt]) -> Vec<String> {
             found.push(format!("two live attempts for {month:?}"));
         }
     }
-    for (number, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
-        found.push(format!("{number} belongs to {owners:?}"));
+    for (request_id, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
+        found.push(format!("{request_id} belongs to {owners:?}"));
     }
     found
 }

@@ -101,7 +101,7 @@ impl Environment {
         Self::of(command.current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::piped())).await
     }
 
-    /// Of this command. Its log has what the command pipes.
+    /// Starts this command. The log has what the command pipes.
     pub async fn of(command: &mut Command) -> Self {
         let api = RuntimeApi::start().await;
         command

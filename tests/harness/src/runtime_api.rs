@@ -40,9 +40,9 @@ struct Invocation {
 
 /// An invocation that has ended.
 pub struct Invoked {
-    /// When its event was handed over.
+    /// The moment when its event was handed over.
     pub handed: Instant,
-    /// When the whole answer was here.
+    /// The moment when the whole answer had arrived.
     pub answered: Instant,
     /// The answer, or the error that the function reported.
     pub payload: Result<Bytes, Bytes>,

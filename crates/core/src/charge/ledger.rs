@@ -1,4 +1,4 @@
-//! The ledger of charges: claim, settle, and the count of unresolved ones.
+//! The ledger of charges: claim and settle.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error,
     clock::Budget,
-    database::{Database, Query, not_null},
+    database::{Query, not_null},
     model::{BillingMonth, Moment, RequestId, SubscriptionId},
 };
 
@@ -94,7 +94,7 @@ pub enum Claimed {
 #[derive(Serialize)]
 pub struct Charge {
     pub subscription_id: SubscriptionId,
-    /// Of the charge, which may be another than the call's.
+    /// The charge's request_id, which may differ from the call's.
     pub request_id: RequestId,
     pub month: BillingMonth,
     pub charged_at: Option<Moment>,
@@ -105,7 +105,7 @@ pub struct Charge {
 }
 
 impl Query for Claim {
-    /// Or why not.
+    /// The claim's end, or the refusal.
     type Answer = Result<Claimed, Error>;
 
     async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {
@@ -212,21 +212,6 @@ impl Query for Settlement<'_> {
             order: recorded(row.order),
             orphaned: row.orphaned,
         })
-    }
-}
-
-/// The number of charges that need a person.
-pub async fn count_unresolved(database: &Database, time: Budget) -> Result<i64, Error> {
-    database.fetch(&UnresolvedCharges, time).await
-}
-
-struct UnresolvedCharges;
-
-impl Query for UnresolvedCharges {
-    type Answer = i64;
-
-    async fn fetch(&self, connection: &mut PgConnection, _: Budget) -> sqlx::Result<i64> {
-        sqlx::query_scalar!(r#"select count_unresolved_charges() as "count!""#).fetch_one(connection).await
     }
 }
 

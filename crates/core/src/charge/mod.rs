@@ -6,9 +6,11 @@ mod month;
 mod platform;
 mod protocol;
 mod state;
+mod unresolved;
 
 pub use history::MonthlyCharge;
-pub use ledger::{Charge, count_unresolved};
-pub use month::{LONGEST_PAGE, MonthPage, Position};
+pub use ledger::Charge;
+pub use month::{MonthPage, Position};
 pub use protocol::ProtocolState;
 pub use state::ChargeState;
+pub use unresolved::count_unresolved;

@@ -17,7 +17,6 @@ use crate::{
     page::{self, Page, Parameters},
 };
 
-pub const LONGEST_PAGE: u32 = 10_000;
 const USUAL_PAGE: u32 = 1000;
 const LARGEST_PAGE: usize = 4_000_000;
 
@@ -91,6 +90,9 @@ struct Attempt {
 }
 
 impl MonthPage {
+    /// The highest limit.
+    pub const LONGEST: u32 = 10_000;
+
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(USUAL_PAGE)
     }
@@ -109,7 +111,7 @@ impl MonthPage {
         Ok(Page { json, next: last.map(|last| self.parameters(month, &last.position)) })
     }
 
-    /// Of the page after this one.
+    /// The parameters of the next page.
     fn parameters(&self, month: BillingMonth, after: &Position) -> Parameters {
         let states = self.states.as_ref().map(|states| states.iter().map(|state| state.as_str()).collect::<Vec<_>>());
         [

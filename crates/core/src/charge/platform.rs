@@ -37,7 +37,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(5);
 /// An order is a few hundred bytes. A longer one is dropped, so that no message to the database is over 16 KB.
 const LARGEST_ORDER: usize = 12 * 1024;
-/// Of what the platform says when it refuses, a person needs the beginning.
+/// A person needs only the beginning of a refusal.
 const LARGEST_UPSTREAM_ANSWER: usize = 2 * 1024;
 /// The most levels of an order that is kept. .NET's parsers read 64, Ruby's 100, serde_json 127, Jackson and Python about
 /// 1000. Our answer takes three of them: `{"charges":[{"order":…}]}`.

@@ -13,8 +13,6 @@ use crate::{
     page::{self, LARGEST_BODY, Page, Parameters},
 };
 
-pub const LONGEST_PAGE: u32 = 100_000;
-
 /// Ids of more bytes than this in the database cannot fit one answer. There, an id takes at most seven bytes more than
 /// its text; in the answer, at least five more.
 const TOO_MANY_BYTES: i32 = 2 * LARGEST_BODY as i32;
@@ -46,6 +44,9 @@ pub struct EligiblePage {
 }
 
 impl EligiblePage {
+    /// The highest limit.
+    pub const LONGEST: u32 = 100_000;
+
     pub fn new(after: Option<String>, limit: Option<u32>, due: bool) -> Result<Self, Error> {
         if after.as_deref().is_some_and(|after| after.contains('\0')) {
             return Err(Error::invalid("after must not contain a NUL character"));
@@ -66,7 +67,7 @@ impl EligiblePage {
         Ok((Page { json, next }, month))
     }
 
-    /// Of the page after this one.
+    /// The parameters of the next page.
     fn parameters(&self, limit: u32, after: String) -> Parameters {
         let due = self.due.then(|| ("due", "true".to_owned()));
         due.into_iter().chain([("limit", limit.to_string()), ("after", after)]).collect()

@@ -48,7 +48,7 @@ pub struct Subscription {
     club_id: Option<i32>,
     customer_id: Option<String>,
     create_date: Option<Moment>,
-    /// Nothing, like its date, if no entry is in effect.
+    /// None if no entry is in effect; then effect_date is None, too.
     status_id: Option<i32>,
     effect_date: Option<Moment>,
     next: Option<NextStatus>,
@@ -84,7 +84,7 @@ impl CustomerPage {
     /// The highest limit.
     pub const LONGEST: u32 = 10_000;
 
-    /// Of the caller, if it is a customer; else of the customer whom the request names.
+    /// The caller's subscriptions, if the caller is a customer; else those of the customer in the request.
     pub fn new(
         caller: Caller,
         named: Option<CustomerId>,
@@ -114,7 +114,7 @@ impl CustomerPage {
         Ok(Page { json, next })
     }
 
-    /// Of the page after this one.
+    /// The parameters of the next page.
     fn parameters(&self, after: &Position) -> Parameters {
         [
             self.is_named.then(|| ("customer_id", self.customer_id.as_str().to_owned())),

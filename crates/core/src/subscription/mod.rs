@@ -5,7 +5,7 @@ mod lookup;
 mod status;
 mod subscribe;
 
-pub use eligible::{EligiblePage, EligibleState, LONGEST_PAGE};
+pub use eligible::{EligiblePage, EligibleState};
 pub use lookup::{CustomerPage, LookupState, Position, Subscription};
 pub use status::{PauseEnd, Recorded, StatusChange, StatusState};
 pub use subscribe::{NewSubscription, SubscribeState, Subscribed};

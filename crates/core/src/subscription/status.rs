@@ -112,7 +112,7 @@ impl StatusChange {
         })
     }
 
-    /// Why an end was refused that is not after the beginning, or after the year 9999.
+    /// The reason why an end is refused: it is not after the beginning, or it is after the year 9999.
     fn wrong_end(&self) -> &'static str {
         match self.end {
             Some(PauseEnd::Until(_)) => "until must be after effect_date and before the year 10000",
@@ -123,7 +123,7 @@ impl StatusChange {
 }
 
 impl Query for StatusChange {
-    /// When it takes effect, and when it returns automatically, if it does. Or why not.
+    /// The effect_date and the automatic return, if there is one; or the refusal.
     type Answer = Result<(Moment, Option<Moment>), Error>;
 
     async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {

@@ -81,7 +81,7 @@ impl NewSubscription {
 }
 
 impl Query for NewSubscription {
-    /// When, or why not.
+    /// The create_date, or the refusal.
     type Answer = Result<Moment, Error>;
 
     async fn fetch(&self, connection: &mut PgConnection, time: Budget) -> sqlx::Result<Self::Answer> {

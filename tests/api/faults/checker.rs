@@ -1,19 +1,19 @@
-//! The checker must be able to fail: broken histories, and a broken protocol that produces them. The model has more of those.
+//! The checker can fail: on broken histories, and on a claim that comes after its order.
 
 use ecommerce_stub::Received;
 use harness::{API_KEY, API_SECRET, Api, checker, checker::Attempt};
 use serde_json::json;
 use uuid::Uuid;
 
-fn order(number: &str) -> Received {
-    Received { request_id: number.to_owned(), customer_id: "c".to_owned(), sku_id: 1, taken: true, refused: false }
+fn order(request_id: &str) -> Received {
+    Received { request_id: request_id.to_owned(), customer_id: "c".to_owned(), sku_id: 1, taken: true, refused: false }
 }
 
-fn attempt(number: &str, state: &str) -> Attempt {
+fn attempt(request_id: &str, state: &str) -> Attempt {
     Attempt {
         subscription_id: "s".to_owned(),
         billing_month: "2026-11-01".to_owned(),
-        request_id: number.to_owned(),
+        request_id: request_id.to_owned(),
         customer_id: "c".to_owned(),
         sku_id: 1,
         state: state.to_owned(),
@@ -58,9 +58,9 @@ async fn world() -> Api {
 }
 
 /// An order before its claim. The platform takes it.
-async fn send(api: &Api, number: &str) {
+async fn send(api: &Api, request_id: &str) {
     let order = reqwest::Client::new()
-        .post(format!("{}/order/{number}", api.platform.base_url()))
+        .post(format!("{}/order/{request_id}", api.platform.base_url()))
         .header("x-api-key", API_KEY)
         .header("x-api-secret", API_SECRET)
         .json(&json!({ "customer_id": "c", "sku_id": 1 }));
