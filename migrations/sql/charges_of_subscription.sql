@@ -1,5 +1,5 @@
--- The months of a subscription, the newest first, each by its live attempt, else its latest one. There is no row if there is
--- no such subscription, or not of this customer, and one without a month if there is no attempt.
+-- The months of a subscription, the newest first, each by its live attempt, else its latest one. If the
+-- customer does not have the subscription, there is no row. If it has no attempt, there is one row without a month.
 create function charges_of_subscription(
     subscription_id varchar,
     -- The subscription must be this customer's; anybody's, if null.

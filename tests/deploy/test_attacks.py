@@ -15,7 +15,7 @@ from processes import ROOT
 from stage import Stage
 from stand_in import Platform
 
-# Who may call which route by the IAM policies of docs/deploying.md.
+# The callers of each route by the IAM policies of docs/deploying.md.
 MAY_CALL = {
     "POST /club/{id}/subscribe": {"shop"},
     "POST /subscription/{id}/status": {"shop"},

@@ -91,7 +91,7 @@ class Run:
 
 
 class Month:
-    """The stage's current month, with subscriptions of its own."""
+    """The stage's current month, with the subscriptions of one test."""
 
     def __init__(self, stage: Stage, platform: Platform) -> None:
         self.stage, self.database, self.platform, self.emulator = stage, stage.database, platform, stage.emulator

@@ -80,7 +80,7 @@ async fn a_customer_with_30_000_subscriptions_is_listed() {
         api.run("delete from subscription where id like 'new %'").await;
     }
 
-    // A page reads the customer's rows once, and the statuses of its own subscriptions.
+    // A page reads the customer's rows once, and the statuses of the subscriptions on it.
     let mut session = PgConnection::connect(api.database_url.as_str()).await.unwrap();
     let page = "select subscriptions(null, 'c', '2020-01-10', 'x', 101, 60)";
     let read = rows_read(&mut session, page).await;

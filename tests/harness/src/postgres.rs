@@ -15,7 +15,7 @@ use crate::database;
 
 const SOCKET: &str = "pg_stat_tmp";
 
-/// A shell in a folder of its own, with PostgreSQL's programs on its path. It runs as the user of the tests' server,
+/// A shell in a new folder, with PostgreSQL's programs on its path. It runs as the user of the tests' server,
 /// because they refuse to run as root. The servers that it starts in its folder end with it.
 pub struct Shell {
     pub folder: PathBuf,

@@ -120,7 +120,7 @@ async fn outcome(
     Path((id, outcome)): Path<(Uuid, String)>,
     body: Body,
 ) -> StatusCode {
-    // A body that breaks off is no outcome: the function has ended.
+    // A body that breaks off is not an outcome: the function has ended.
     let Ok(body) = to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST };
     let answered = Instant::now();
     let Some((handed, end)) = shared.handed.lock().expect("unpoisoned").remove(&id) else {
