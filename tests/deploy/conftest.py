@@ -132,7 +132,9 @@ def block(database: Database) -> dict:
 
 def dev_config(_: Emulator, platform: Platform, database: Database) -> dict:
     keys = {"api_key": "the key", "api_secret": "the secret"}
-    return {"database": block(database), "ecommerce": {"base_url": platform.url, **keys}}
+    # `dev` has no limit unless its configuration has one. browser.mjs reads the answer to a change too many.
+    limits = {"changes_per_day": 20_000}
+    return {"database": block(database), "ecommerce": {"base_url": platform.url, **keys}, **limits}
 
 
 def shop_config(emulator: Emulator, platform: Platform, database: Database) -> dict:
