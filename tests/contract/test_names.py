@@ -74,6 +74,17 @@ def test_the_heart_needs_nothing_that_goes_beyond_it() -> None:
         assert not users, f"{users} use {name}, which {ARCHITECTURE} calls optional"
 
 
+def test_the_costs_of_every_function_that_the_api_calls_are_counted() -> None:
+    granted = re.search(
+        r"'grant execute on function (subscribe,.*?)to %I'", text_of("migrations/sql/rights.sql"), re.DOTALL
+    )
+    counted = text_of("tests/api/schema/costs.rs")
+    # It reads no table.
+    called = set(re.findall(r"\w+", granted[1])) - {"current_billing_month"}
+    missing = sorted(name for name in called if not re.search(rf"\b{name}\(", counted))
+    assert not missing, f"tests/api/schema/costs.rs does not call {missing}, which migrations/sql/rights.sql grants"
+
+
 def test_the_person_on_duty_finds_every_alarm() -> None:
     templates = "".join(text_of(f"deploy/{name}.yml") for name in ("alarms", "bill_run_alarms"))
     alarms = re.findall(r"AlarmName: \$\{self:service\}-\$\{sls:stage\}-(\S+)", templates)
