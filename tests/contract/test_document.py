@@ -28,7 +28,7 @@ from document import (
     text_of,
     unlike_all,
 )
-from functions import ROUTES
+from functions import FUNCTIONS, ROUTES
 from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from processes import ROOT
@@ -102,6 +102,40 @@ def test_a_list_of_the_routes_has_every_route(file: str) -> None:
         with_values = re.sub(r"\{\w+\}", r"\\{\\{\\w+\\}\\}", route.path)
         named = re.search(LISTS[file].format(**names, path_with_values=with_values), text, re.MULTILINE)
         assert named, f"{file} does not have {route}, which functions.yml has"
+
+
+# Each list of the functions that is kept by hand, and how it names one.
+LISTS_OF_FUNCTIONS = {
+    "README.md": r"^\| .*`crates/{function}`",
+    "docs/architecture.md": r"── {function} +──",
+    "docs/deploying.md": r"^ *\| `concurrency`: .*`{function}`",
+    "Cargo.toml": r'^    "crates/{function}",$',
+    "deploy/config.schema.json": r'^ *"{function}": {{ "\$ref": "#/definitions/environments" }}',
+    "deploy/example/prod_config.json": r'^        "{function}": \d',
+    "deploy/alarms.yml": r"^ *Expression: .*FILL\({function}, 0\)",
+}
+
+
+@pytest.mark.parametrize("file", LISTS_OF_FUNCTIONS)
+def test_a_list_of_the_functions_has_every_function(file: str) -> None:
+    text = text_of(file)
+    for function in FUNCTIONS:
+        named = re.search(LISTS_OF_FUNCTIONS[file].format(function=function), text, re.MULTILINE)
+        assert named, f"{file} does not have {function}, which functions.yml has"
+
+
+def test_it_has_every_status() -> None:
+    """The compiler does not ask for a status that is in the enum and is never parsed."""
+    source = "crates/core/src/model/status.rs"
+    text = text_of(source)
+    statuses = [(name.upper(), int(number)) for name, number in re.findall(r"^    (\w+) = (\d+),$", text, re.MULTILINE)]
+    parsed = [name.upper() for name in re.findall(r"\bSelf::(\w+)", text)]
+    agree(f"{source} (the enum)", (name for name, _ in statuses), f"{source} (try_from())", parsed)
+    shown = DOCUMENT["components"]["schemas"]["StatusEntry"]["properties"]["status_id"]
+    documented = zip(map(str.upper, shown["x-enum-varnames"]), shown["enum"], strict=True)
+    agree(source, statuses, "openapi.yaml (StatusEntry)", documented)
+    words = re.findall(r"^export const ([A-Z]+) = (\d+);$", text_of("examples/shop/api.js"), re.MULTILINE)
+    agree(source, statuses, "examples/shop/api.js", [(name, int(number)) for name, number in words])
 
 
 def test_it_has_every_problem() -> None:

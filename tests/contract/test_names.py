@@ -50,6 +50,11 @@ def section(heading: str) -> str:
     return text_of(ARCHITECTURE).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
+def code_of(file: Path) -> str:
+    """Without the lines that are comments: their words may be a function's name as well."""
+    return re.sub(r"^\s*(?://|--).*$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
 def test_the_heart_needs_nothing_that_goes_beyond_it() -> None:
     heart = {
         file
@@ -65,8 +70,19 @@ def test_the_heart_needs_nothing_that_goes_beyond_it() -> None:
             continue
         defined = re.findall(r"^create (?:function|view) (\w+)", text_of(name), re.MULTILINE)
         use = rf"\b{module}::" if file.suffix == ".rs" else rf"\b(?:{'|'.join(defined)})\b"
-        users = [str(one.relative_to(ROOT)) for one in sorted(heart) if re.search(use, one.read_text(encoding="utf-8"))]
+        users = [str(one.relative_to(ROOT)) for one in sorted(heart) if re.search(use, code_of(one))]
         assert not users, f"{users} use {name}, which {ARCHITECTURE} calls optional"
+
+
+def test_the_costs_of_every_function_that_the_api_calls_are_counted() -> None:
+    granted = re.search(
+        r"'grant execute on function (subscribe,.*?)to %I'", text_of("migrations/sql/rights.sql"), re.DOTALL
+    )
+    counted = text_of("tests/api/schema/costs.rs")
+    # It reads no table.
+    called = set(re.findall(r"\w+", granted[1])) - {"current_billing_month"}
+    missing = sorted(name for name in called if not re.search(rf"\b{name}\(", counted))
+    assert not missing, f"tests/api/schema/costs.rs does not call {missing}, which migrations/sql/rights.sql grants"
 
 
 def test_the_person_on_duty_finds_every_alarm() -> None:

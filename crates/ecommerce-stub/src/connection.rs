@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{lock, order_book::OrderBook};
+use crate::{ORDER_PATH, lock, order_book::OrderBook};
 
 /// A connection's act in place of its next answer.
 #[derive(Clone, Default)]
@@ -84,7 +84,8 @@ impl Connection {
 
     /// True if an order begins here before which the connection is reset.
     fn resets_before_reading(&self, bytes: &[u8]) -> bool {
-        let request_id = bytes.strip_prefix(b"POST /order/").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        let path = bytes.strip_prefix(b"POST ").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        let request_id = path.and_then(|path| path.strip_prefix(ORDER_PATH.as_bytes()));
         let Some(Ok(request_id)) = request_id.map(str::from_utf8) else { return false };
         lock(&self.book).resets_before_reading(request_id)
     }

@@ -33,6 +33,9 @@ use crate::{
     order_book::{Entry, OrderBook},
 };
 
+/// An order is sent to this path and its request_id.
+const ORDER_PATH: &str = "/order/";
+
 /// The answer to an order, and when it comes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -108,7 +111,7 @@ impl Platform {
         let address = listener.local_addr()?;
         let book = Arc::<Mutex<OrderBook>>::default();
         let router = Router::new()
-            .route("/order/{request_id}", post(order))
+            .route(&format!("{ORDER_PATH}{{request_id}}"), post(order))
             .route("/orders", get(orders))
             .route("/behaviour", put(set_behaviour).post(add_behaviour))
             .fallback(stranger)

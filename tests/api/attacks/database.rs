@@ -95,7 +95,11 @@ async fn a_thief_of_the_functions_password_reads_customers_and_rewrites_the_ledg
     ] {
         is_forbidden(thief, statement).await;
     }
-    assert_eq!(allowed(&api, &login).await, set(&ENTRY_POINTS));
+    assert_eq!(
+        allowed(&api, &login).await,
+        set(&ENTRY_POINTS),
+        "ENTRY_POINTS of tests/api/recovery/rights.rs, and rights.sql"
+    );
     assert_eq!(api.attempts().await, ledger);
 }
 

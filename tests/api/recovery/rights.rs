@@ -56,7 +56,11 @@ async fn the_functions_role_can_do_what_the_api_does_and_nothing_else() {
     config["database"]["functions_password"] = json!("another");
     let scope = Scope::with(Path::new(ROOT), Some(&config));
     scope.alembic(&["upgrade", "head"]).unwrap();
-    assert_eq!(allowed(&api, &login).await, set(&ENTRY_POINTS));
+    assert_eq!(
+        allowed(&api, &login).await,
+        set(&ENTRY_POINTS),
+        "ENTRY_POINTS of tests/api/recovery/rights.rs, and rights.sql"
+    );
 
     let club = api.club().await;
     let scope = scope.file().to_str().unwrap().trim_end_matches("_config.json").to_owned();
