@@ -57,22 +57,26 @@ test("a page subscribes, pauses and activates a customer, and reads the answers"
 });
 
 test("a page reads where the next page is, and when to come back", async () => {
+  let id;
   for (const name of ["first", "second"]) {
     const subscribed = await fetchFromPage("POST", "/club/1/subscribe", { customer_id: `${customer} ${name}` });
     assert.equal(subscribed.status, 201);
+    id = subscribed.body.id;
   }
   const page = await fetchFromPage("GET", "/subscription/eligible?limit=1");
   assert.match(page.headers.link, /^<\?limit=1&after=.*>; rel="next"$/);
 
-  const path = `/subscription/${page.body[0]}/status`;
   // No more than 100 dates are scheduled.
+  const status = `/subscription/${id}/status`;
   let refused;
   for (let day = 1; day <= 101; day += 1) {
     const effect_date = new Date(Date.UTC(2999, 0, day)).toISOString();
-    refused = await fetchFromPage("POST", path, { status_id: 1, effect_date });
+    refused = await fetchFromPage("POST", status, { status_id: 1, effect_date });
   }
   assert.equal(refused.body.code, "too_many_changes");
   assert.ok(Number(refused.headers["retry-after"]) > 0);
+  // Nobody else finds it in the list.
+  assert.equal((await fetchFromPage("POST", status, { status_id: 2 })).status, 200);
 });
 
 test("a page reads why it is refused", async () => {
