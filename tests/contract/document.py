@@ -72,7 +72,7 @@ OPERATIONS = {
     for method, definition in methods.items()
     for operation in [Operation(path, method, definition)]
 }
-# Where there are parameters.
+# The problems of every operation that has parameters.
 EVERYWHERE = set.intersection(
     *(operation.problems() for operation in OPERATIONS.values() if "parameters" in operation.definition)
 )

@@ -34,7 +34,7 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from processes import ROOT
 from test_answers import PROMISED, PROVOKE
 
-API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+API_PAGE = text_of("docs/api.md")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", API_PAGE, re.DOTALL | re.MULTILINE))
 
 
@@ -83,6 +83,11 @@ def test_it_has_every_route() -> None:
     agree("functions.yml", map(str, ROUTES), "openapi.yaml", documented)
 
 
+def lists(file: str, pattern: str, item: object) -> None:
+    """The file has a line of this pattern for the route or function."""
+    assert re.search(pattern, text_of(file), re.MULTILINE), f"{file} does not have {item}, which functions.yml has"
+
+
 # Each list of the routes that is kept by hand, and how it names one.
 LISTS = {
     "README.md": r"`{method} {path}[`?]",
@@ -96,12 +101,10 @@ LISTS = {
 
 @pytest.mark.parametrize("file", LISTS)
 def test_a_list_of_the_routes_has_every_route(file: str) -> None:
-    text = text_of(file)
     for route in ROUTES:
         names = route._asdict() | {"path": re.escape(route.path)}
         with_values = re.sub(r"\{\w+\}", r"\\{\\{\\w+\\}\\}", route.path)
-        named = re.search(LISTS[file].format(**names, path_with_values=with_values), text, re.MULTILINE)
-        assert named, f"{file} does not have {route}, which functions.yml has"
+        lists(file, LISTS[file].format(**names, path_with_values=with_values), route)
 
 
 # Each list of the functions that is kept by hand, and how it names one.
@@ -118,10 +121,8 @@ LISTS_OF_FUNCTIONS = {
 
 @pytest.mark.parametrize("file", LISTS_OF_FUNCTIONS)
 def test_a_list_of_the_functions_has_every_function(file: str) -> None:
-    text = text_of(file)
     for function in FUNCTIONS:
-        named = re.search(LISTS_OF_FUNCTIONS[file].format(function=function), text, re.MULTILINE)
-        assert named, f"{file} does not have {function}, which functions.yml has"
+        lists(file, LISTS_OF_FUNCTIONS[file].format(function=function), function)
 
 
 def test_it_has_every_status() -> None:
@@ -139,7 +140,7 @@ def test_it_has_every_status() -> None:
 
 
 def test_it_has_every_problem() -> None:
-    source = (ROOT / "crates/core/src/error.rs").read_text(encoding="utf-8")
+    source = text_of("crates/core/src/error.rs")
     # Python's name for 413 depends on its version.
     statuses = {"PAYLOAD_TOO_LARGE": 413, **HTTPStatus.__members__}
     problems = {(int(statuses[name]), code) for name, code in re.findall(r'StatusCode::(\w+), "(\w+)"', source)}

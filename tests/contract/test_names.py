@@ -179,7 +179,7 @@ SCHEMA_KEYS = set(schema_keys(json.loads(text_of("deploy/config.schema.json"))))
 
 def unnamed(settings: set[str], *pages: str) -> list[str]:
     """Those that no page has in backticks. There, a key may be without its block."""
-    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
+    text = "".join(map(text_of, pages))
     words = {word for quoted in re.findall("`([^`\n]+)`", text) for word in re.findall(r"[\w.-]+", quoted)}
     return sorted(setting for setting in settings if not {setting, setting.rpartition(".")[2]} & words)
 

@@ -31,13 +31,13 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
 
 @pytest.fixture(scope="session")
 def dev(packages: dict[str, Package]) -> Package:
-    """Of a configuration that has nothing but a database."""
+    """The package of a configuration that has nothing but a database."""
     return packages["dev"]
 
 
 @pytest.fixture(scope="session")
 def prod(packages: dict[str, Package]) -> Package:
-    """Of a configuration that has everything."""
+    """The package of a configuration that has everything."""
     return packages["prod"]
 
 
@@ -126,7 +126,7 @@ def deployed(
 def block(database: Database) -> dict:
     """The `database` of a stage's configuration."""
     found = database.connection.info
-    # There is no TLS on a Unix socket.
+    # A Unix socket has no TLS.
     return {"db_user": found.user, "db_host": found.host, "db_name": found.dbname, "sslmode": "disable"}
 
 
@@ -170,7 +170,7 @@ def prod_config(emulator: Emulator, platform: Platform, database: Database) -> d
 
 
 def caller(emulator: Emulator, name: str, *statements: dict) -> Credentials:
-    """Of somebody who may do just this."""
+    """Credentials of somebody who may do just this."""
     iam = emulator.client("iam")
     iam.create_user(UserName=name)
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
