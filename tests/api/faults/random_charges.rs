@@ -195,7 +195,8 @@ impl Model {
                     return Some((422, "request_id_reused"));
                 }
                 State::Charged(_) => return Some((200, "already")),
-                State::InFlightUntil(deadline) if now <= deadline => return Some((409, "charge_in_progress")),
+                // The time runs from before the claim, so the deadline comes a little earlier.
+                State::InFlightUntil(deadline) if now < deadline => return Some((409, "charge_in_progress")),
                 State::InFlightUntil(_) | State::Unknown if attempt.number != number || !serves => {
                     return Some((409, "charge_outcome_unknown"));
                 }
