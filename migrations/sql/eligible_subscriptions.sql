@@ -28,37 +28,32 @@ create function eligible_subscriptions(
         missing integer := at_most;
         -- Some subscriptions are not eligible, so a page takes twice as many.
         chunk_size integer := least(2 * missing, 10000);
-        chunk record;
-        open_clubs integer[];
+        last_id varchar;
+        is_last_chunk boolean;
+        clubs integer[];
         charged varchar[] := '{}';
         ids varchar[];
         bytes integer := 0;
     begin
         loop
-            -- With both ends known, no plan reads more than the chunk.
-            select max(id) as last_id, count(*) as size, array_agg(distinct club_id) as clubs
-            into chunk
-            from (
-                select id collate "C" as id, club_id from subscription
+            last_id := (
+                select id from subscription
                 where id collate "C" >= from_id
                 order by id collate "C"
-                limit chunk_size
-            ) candidate;
-            open_clubs := array(
-                select club_id
-                from unnest(chunk.clubs) club_id
-                where (
-                    select current.club_status_id in (1, 2) from club_latest_status current
-                    where current.club_id = club_id.club_id
-                    limit 1
-                )
+                offset chunk_size limit 1
+            );
+            is_last_chunk := last_id is null;
+            -- With both ends known, no plan reads more than the chunk.
+            last_id := coalesce(last_id, (select max(id collate "C") from subscription));
+            clubs := array(
+                select distinct club_id from subscription where id collate "C" >= from_id and id collate "C" <= last_id
             );
             if not_charged_for is not null then
                 charged := array(
                     select subscription_id
                     from charge_attempt attempt
                     where billing_month = not_charged_for
-                        and subscription_id collate "C" >= from_id and subscription_id collate "C" <= chunk.last_id
+                        and subscription_id collate "C" >= from_id and subscription_id collate "C" <= last_id
                         and state = 'charged'
                         and not exists (select from orphan_note where attempt_id = attempt.id)
                 );
@@ -67,21 +62,24 @@ create function eligible_subscriptions(
                 select subscription.id
                 from subscription_status current
                 join subscription on subscription.id collate "C" = current.subscription_id
-                where current.subscription_id >= from_id and current.subscription_id <= chunk.last_id
-                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= chunk.last_id
+                where current.subscription_id >= from_id and current.subscription_id <= last_id
+                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= last_id
                     and current.status_id = 1
-                    and club_id = any(open_clubs)
-                    -- A subquery is hashed. An array would be searched for each id.
-                    and subscription.id not in (select unnest(charged))
+                    -- These subqueries are hashed. An array would be searched for each id, and without `is true` the first one
+                    -- would be a join.
+                    and (club_id in (
+                        select club_id from club_latest_status where club_id = any(clubs) and club_status_id in (1, 2)
+                    )) is true
+                    and (not_charged_for is null or subscription.id not in (select unnest(charged)))
                 order by current.subscription_id
                 limit missing
             );
             return next ids;
             missing := missing - cardinality(ids);
             bytes := bytes + pg_column_size(ids);
-            exit when chunk.size < chunk_size or missing = 0 or bytes > enough_bytes;
+            exit when is_last_chunk or missing = 0 or bytes > enough_bytes;
             perform give_up_after(seconds);
-            from_id := chunk.last_id || chr(1);
+            from_id := last_id || chr(1);
             -- For the missing ones. Where few are eligible, the chunks grow.
             chunk_size := least(
                 greatest(2 * missing, case when missing > chunk_size / 4 then 2 * chunk_size end), 10000

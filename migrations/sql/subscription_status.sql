@@ -2,7 +2,7 @@
 -- or an entry that was recorded later is in effect, is the definition asked.
 --
 -- A reader takes a range of subscription_id, which an index has in byte order, or one subscription with `limit 1`. Columns
--- that a reader does not name cost nothing.
+-- that a reader does not name cost nothing. The entries in effect are those up to the latest one's date.
 create view subscription_status as
     select subscription_id,
         case when in_doubt then (timeline[1]).id else id end as entry_id,
@@ -15,7 +15,7 @@ create view subscription_status as
                 select
                 from subscription_status_history entry
                 where entry.subscription_id collate "C" = latest.subscription_id
-                    and entry.effect_date <= utc_now()
+                    and entry.effect_date <= latest.effect_date
                     and (entry.status_id = 2 or coalesce(entry.create_date, entry.effect_date) > latest.create_date)
             ) as in_doubt,
             status_timeline(
@@ -26,7 +26,7 @@ create view subscription_status as
                     )::subscription_status_history
                     from subscription_status_history entry
                     where entry.subscription_id collate "C" = latest.subscription_id
-                        and entry.effect_date <= utc_now()
+                        and entry.effect_date <= latest.effect_date
                     order by entry.effect_date, entry.create_date nulls first, entry.id collate "C"
                 ),
                 utc_now()

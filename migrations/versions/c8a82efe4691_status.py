@@ -23,7 +23,9 @@ def upgrade() -> None:
             (club_id, effect_date desc, create_date desc nulls last, id collate "C" desc);
         """
     )
-    apply("automatic_return", "status_timeline", "subscription_status", "subscription_current_status")
+    apply(
+        "automatic_return", "status_timeline", "before_95fc9f0c000d/subscription_status", "subscription_current_status"
+    )
     apply("club_latest_status", "club_current_status")
 
 

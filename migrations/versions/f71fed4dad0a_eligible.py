@@ -15,7 +15,7 @@ def upgrade() -> None:
         create index subscription_in_byte_order on subscription (id collate "C") include (club_id);
         """
     )
-    apply("eligible_subscriptions")
+    apply("before_95fc9f0c000d/eligible_subscriptions")
 
 
 def downgrade() -> None:
