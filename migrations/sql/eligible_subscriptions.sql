@@ -28,7 +28,7 @@ create function eligible_subscriptions(
         missing integer := at_most;
         -- Some subscriptions are not eligible, so a page takes twice as many.
         chunk_size integer := least(2 * missing, 10000);
-        last_id varchar;
+        chunk_end record;
         is_last_chunk boolean;
         clubs integer[];
         charged varchar[] := '{}';
@@ -36,24 +36,25 @@ create function eligible_subscriptions(
         bytes integer := 0;
     begin
         loop
-            last_id := (
-                select id from subscription
-                where id collate "C" >= from_id
-                order by id collate "C"
-                offset chunk_size limit 1
-            );
-            is_last_chunk := last_id is null;
+            -- The club is read for the plan: an index without it could look cheaper, and would be read from end to end.
+            select id, club_id into chunk_end from subscription
+            where id collate "C" >= from_id
+            order by id collate "C"
+            offset chunk_size limit 1;
+            is_last_chunk := not found;
             -- With both ends known, no plan reads more than the chunk.
-            last_id := coalesce(last_id, (select max(id collate "C") from subscription));
+            if is_last_chunk then
+                select id, club_id into chunk_end from subscription order by id collate "C" desc limit 1;
+            end if;
             clubs := array(
-                select distinct club_id from subscription where id collate "C" >= from_id and id collate "C" <= last_id
+                select distinct club_id from subscription where id collate "C" >= from_id and id collate "C" <= chunk_end.id
             );
             if not_charged_for is not null then
                 charged := array(
                     select subscription_id
                     from charge_attempt attempt
                     where billing_month = not_charged_for
-                        and subscription_id collate "C" >= from_id and subscription_id collate "C" <= last_id
+                        and subscription_id collate "C" >= from_id and subscription_id collate "C" <= chunk_end.id
                         and state = 'charged'
                         and not exists (select from orphan_note where attempt_id = attempt.id)
                 );
@@ -62,13 +63,19 @@ create function eligible_subscriptions(
                 select subscription.id
                 from subscription_status current
                 join subscription on subscription.id collate "C" = current.subscription_id
-                where current.subscription_id >= from_id and current.subscription_id <= last_id
-                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= last_id
+                where current.subscription_id >= from_id and current.subscription_id <= chunk_end.id
+                    and subscription.id collate "C" >= from_id and subscription.id collate "C" <= chunk_end.id
                     and current.status_id = 1
                     -- These subqueries are hashed. An array would be searched for each id, and without `is true` the first one
                     -- would be a join.
                     and (club_id in (
-                        select club_id from club_latest_status where club_id = any(clubs) and club_status_id in (1, 2)
+                        select club_id
+                        from unnest(clubs) club_id
+                        where (
+                            select latest.club_status_id in (1, 2) from club_latest_status latest
+                            where latest.club_id = club_id.club_id
+                            limit 1
+                        )
                     )) is true
                     and (not_charged_for is null or subscription.id not in (select unnest(charged)))
                 order by current.subscription_id
@@ -79,7 +86,7 @@ create function eligible_subscriptions(
             bytes := bytes + pg_column_size(ids);
             exit when is_last_chunk or missing = 0 or bytes > enough_bytes;
             perform give_up_after(seconds);
-            from_id := last_id || chr(1);
+            from_id := chunk_end.id || chr(1);
             -- For the missing ones. Where few are eligible, the chunks grow.
             chunk_size := least(
                 greatest(2 * missing, case when missing > chunk_size / 4 then 2 * chunk_size end), 10000
