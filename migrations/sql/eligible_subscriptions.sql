@@ -27,7 +27,7 @@ create function eligible_subscriptions(
         from_id varchar := coalesce(after_id || chr(1), '');
         missing integer := at_most;
         -- Some subscriptions are not eligible, so a page takes twice as many.
-        chunk_size integer := least(2 * missing, 10000);
+        chunk_size integer := least(2 * missing, 20000);
         chunk_end record;
         is_last_chunk boolean;
         clubs integer[];
@@ -89,7 +89,7 @@ create function eligible_subscriptions(
             from_id := chunk_end.id || chr(1);
             -- For the missing ones. Where few are eligible, the chunks grow.
             chunk_size := least(
-                greatest(2 * missing, case when missing > chunk_size / 4 then 2 * chunk_size end), 10000
+                greatest(2 * missing, case when missing > chunk_size / 4 then 2 * chunk_size end), 20000
             );
         end loop;
     end

@@ -431,9 +431,9 @@ async fn a_page_reads_no_other_index_where_that_looks_cheaper() {
 async fn the_list_gives_up_when_its_time_is_over() {
     let api = api_with_clubs().await;
     // Several chunks. The first is read before the time is looked at.
-    api.run(&load(15_000)).await;
+    api.run(&load(25_000)).await;
     let mut session = connect(&api).await;
     let gives_up = session.execute("select eligible_subscriptions(null, null, null, 12000000, 0)").await.unwrap_err();
     assert_eq!(gives_up.as_database_error().and_then(|error| error.code()).as_deref(), Some("57014"), "{gives_up}");
-    assert_eq!(api.eligible().await.len(), 15_000 - 1_500);
+    assert_eq!(api.eligible().await.len(), 25_000 - 2_500);
 }
