@@ -1,4 +1,4 @@
-"""The list of eligible subscriptions, cheaper: a chunk's clubs are looked up together, and a doubt asks no clock."""
+"""The list of eligible subscriptions, cheaper: larger chunks, clubs tested by a hash, no clock asked about a doubt."""
 
 from sql_files import replace
 
