@@ -31,7 +31,7 @@ create function eligible_subscriptions(
         chunk_end record;
         is_last_chunk boolean;
         clubs integer[];
-        charged varchar[] := '{}';
+        charged varchar[];
         ids varchar[];
         bytes integer := 0;
     begin
